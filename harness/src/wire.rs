@@ -1,0 +1,76 @@
+//! What greenroom itself asks a Kafka cluster while it makes it ready: are all brokers listed,
+//! make these topics, is a record acknowledged, load the coordinators.
+//!
+//! It speaks the wire protocol over plain TCP because librdkafka's own timers cost 0.1 to 1 s on each
+//! of these steps, several times what the brokers need. Start reading at [`prepare`], which runs all of it;
+//! [`connection`] sends one request and reads its answer, [`call`] pins the protocol versions.
+//!
+//! Deliberately absent: a general client. There is no TLS or SASL, no version negotiation (each request
+//! has one version that Kafka 4 accepts, KIP-896), no batching, no compression, no offset or group
+//! management beyond a single throw-away member, and no retry beyond the caller's deadline.
+//! Scenarios read and write records with a real client library.
+
+mod call;
+mod cluster;
+mod connection;
+mod consume;
+mod error;
+mod group;
+mod produce;
+mod topics;
+mod until;
+mod warm;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use cluster::{Broker, ClusterView, cluster_listed};
+pub use consume::{FirstRecord, first_record_through_new_group};
+pub use error::{DecodeError, Missing, WireError};
+pub use produce::acknowledge;
+pub use topics::{Topic, create_topics};
+pub use warm::{WarmOptions, Warmth, warm};
+
+/// How long each step of [`prepare`] took. Topics and warming run side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct Preparation {
+    /// Until every broker listed every broker.
+    pub listed: Duration,
+    /// From then until every topic had its leaders and replicas on every broker.
+    pub topics: Duration,
+    /// The steps of warming, counted from the same moment as `topics`.
+    pub warmth: Warmth,
+}
+
+/// Takes a cluster from "processes spawned" to "the first real operation of a client succeeds at once":
+/// waits until every broker lists all of them, then makes `topics` and warms the coordinators side by side.
+///
+/// # Errors
+/// The first step that fails, or whatever was still missing at `deadline`.
+pub async fn prepare(
+    brokers: &[SocketAddrV4],
+    topics: &[Topic],
+    options: &WarmOptions,
+    deadline: Instant,
+) -> Result<Preparation, WireError> {
+    let began = Instant::now();
+    cluster_listed(brokers, deadline).await?;
+    let listed = began.elapsed();
+    let making = async {
+        let began = Instant::now();
+        create_topics(brokers, topics, deadline).await?;
+        Ok::<_, WireError>(began.elapsed())
+    };
+    let (topics, warmth) =
+        tokio::try_join!(Box::pin(making), Box::pin(warm(brokers, options, deadline)))?;
+    Ok(Preparation {
+        listed,
+        topics,
+        warmth,
+    })
+}
