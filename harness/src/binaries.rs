@@ -1,0 +1,104 @@
+//! The workspace's own programs: where they lie, and that they are built before anything runs them.
+//!
+//! `cargo test` and `cargo nextest run` build the binaries only of packages under test, so the first test of a
+//! run builds them all: the same command that `cargo xtask` uses, a fraction of a second when nothing has changed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Set by `cargo xtask`, which has built them already.
+pub const BINARIES_VARIABLE: &str = "GREENROOM_BINARIES";
+/// The harness's own binary.
+pub const GREENROOM: &str = "greenroom";
+
+/// Why there are no binaries to run.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BinariesError {
+    /// The running program does not lie in a Cargo target directory.
+    #[error("{} lies in no Cargo target directory; set {BINARIES_VARIABLE} to where the binaries are", running.display())]
+    NoTarget {
+        /// The running program.
+        running: PathBuf,
+    },
+    /// Cargo failed to build them.
+    #[error("`cargo build --workspace --bins` failed:\n{output}")]
+    Build {
+        /// What it said.
+        output: String,
+    },
+    /// Something around it failed.
+    #[error("failed to {what}: {cause}")]
+    Around {
+        /// What.
+        what: &'static str,
+        /// The cause, kept as text so that the error can be cloned.
+        cause: String,
+    },
+}
+
+/// The directory of the workspace's binaries, built once in a test run.
+///
+/// # Errors
+/// They cannot be found or built.
+pub fn built() -> Result<PathBuf, BinariesError> {
+    static BUILT: OnceLock<Result<PathBuf, BinariesError>> = OnceLock::new();
+    BUILT.get_or_init(find_or_build).clone()
+}
+
+fn find_or_build() -> Result<PathBuf, BinariesError> {
+    if let Some(directory) = std::env::var_os(BINARIES_VARIABLE) {
+        return Ok(PathBuf::from(directory));
+    }
+    let around = |what| move |cause: std::io::Error| BinariesError::Around { what, cause: cause.to_string() };
+    let running = std::env::current_exe().map_err(around("find the running program"))?;
+    let missing = || BinariesError::NoTarget { running: running.clone() };
+    let beside = running.parent().ok_or_else(missing)?;
+    if running.file_name().is_some_and(|name| name == GREENROOM) {
+        return Ok(beside.to_owned());
+    }
+    // A test is target/<profile>/deps/<name>-<hash>.
+    let directory = beside.parent().filter(|_| beside.ends_with("deps")).ok_or_else(missing)?;
+    let target = directory.parent().ok_or_else(missing)?;
+    let run = std::env::var("NEXTEST_RUN_ID").ok();
+    let marker = target.join("greenroom").join(format!("built-{}", run.as_deref().unwrap_or("alone")));
+    std::fs::create_dir_all(target.join("greenroom")).map_err(around("make target/greenroom"))?;
+    let lock = std::fs::File::create(target.join("greenroom").join("build.lock")).map_err(around("make a lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| around("take the build lock")(errno.into()))?;
+    if run.is_some() && marker.exists() {
+        return Ok(directory.to_owned());
+    }
+    build(directory)?;
+    forget_older_runs(&target.join("greenroom"));
+    if run.is_some() {
+        std::fs::write(&marker, "").map_err(around("mark the build"))?;
+    }
+    Ok(directory.to_owned())
+}
+
+fn build(directory: &Path) -> Result<(), BinariesError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--workspace", "--bins"]);
+    match directory.file_name().and_then(|name| name.to_str()) {
+        None | Some("debug") => {}
+        Some(profile) => drop(command.args(["--profile", profile])),
+    }
+    let output = command.output();
+    let output = output.map_err(|cause| BinariesError::Around { what: "run cargo", cause: cause.to_string() })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(BinariesError::Build { output: String::from_utf8_lossy(&output.stderr).into_owned() })
+}
+
+/// Marks of runs that have ended; the one being made is written afterwards.
+fn forget_older_runs(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("built-")) {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}

@@ -1,0 +1,90 @@
+//! The commands. One file each; what they share is here.
+
+mod bench;
+mod doctor;
+mod inspect;
+mod start;
+mod wanted;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub(crate) use bench::Bench;
+
+/// Environments by hand.
+#[derive(Subcommand)]
+pub(crate) enum TestEnv {
+    /// Start an environment and keep it until Ctrl-C.
+    Up(start::Up),
+    /// Start an environment, run a command in it, take it away.
+    Run(start::Run),
+    /// Show the environments of this workspace.
+    Status(inspect::Status),
+    /// Print the log of a part.
+    Logs(inspect::Logs),
+    /// End an environment.
+    Down(inspect::Down),
+    /// Say what is missing on this machine and how to get it.
+    Doctor,
+    /// Print everything that would run, without starting anything.
+    Plan(start::PlanCommand),
+}
+
+/// Runs a `test-env` command.
+pub(crate) fn test_env(command: TestEnv) -> anyhow::Result<ExitCode> {
+    match command {
+        TestEnv::Up(up) => up.run(),
+        TestEnv::Run(run) => run.run(),
+        TestEnv::Status(status) => status.run(),
+        TestEnv::Logs(logs) => logs.run(),
+        TestEnv::Down(down) => down.run(),
+        TestEnv::Doctor => doctor::run(),
+        TestEnv::Plan(plan) => plan.run(),
+    }
+}
+
+/// Runs a benchmark.
+pub(crate) fn bench(command: Bench) -> anyhow::Result<ExitCode> {
+    bench::run(command)
+}
+
+/// Prints a line for a person, apart from what the command answers.
+pub(crate) fn say(line: &str) {
+    #[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
+    {
+        eprintln!("{line}");
+    }
+}
+
+/// Prints what the command answers.
+pub(crate) fn answer(text: &str) {
+    use std::io::Write;
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// An error and its causes, each once.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    greenroom::report::chain(error.as_ref())
+}
+
+/// Runs on the calling thread, so that what is spawned ends with the process and not with a worker.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// Returns when a person or a service manager asks the command to end.
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let on = async |kind: SignalKind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = on(SignalKind::interrupt()) => {}
+        () = on(SignalKind::terminate()) => {}
+        () = on(SignalKind::hangup()) => {}
+    }
+}

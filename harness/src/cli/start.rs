@@ -1,0 +1,262 @@
+//! `up`, `run` and `plan`: one road for a person and for a test.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use greenroom::artifacts::{self, PrepareOptions};
+use greenroom::binaries;
+use greenroom::environment::{Environment, StartOptions};
+use greenroom::plan::{Plan, Site};
+use greenroom::runtime;
+use greenroom::supervisor::protocol::{Event, Summary};
+use greenroom::supervisor::state::Workspace;
+
+use super::wanted::Wanted;
+use super::{answer, asked_to_end, block_on, say};
+
+/// How long the command waits for an environment to be gone, once it was given back.
+const GONE_DEADLINE: Duration = Duration::from_secs(5);
+/// What a shell answers for a command that does not exist.
+const NO_COMMAND: u8 = 127;
+
+/// Start an environment and keep it until Ctrl-C.
+#[derive(clap::Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Leave it running in the background; `down` ends it.
+    #[arg(long)]
+    detach: bool,
+    /// Write the environment's variables to this file, a line `NAME=value` each.
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Hold the lease of a detached environment (started by `up --detach`).
+    #[arg(long, hide = true)]
+    hold: bool,
+}
+
+/// Start an environment, run a command in it, take it away.
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The command and its arguments, after `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Print everything that would run.
+#[derive(clap::Args)]
+pub(crate) struct PlanCommand {
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        if self.detach && !self.hold {
+            return self.detach();
+        }
+        if self.hold {
+            // The shell that started it may go away.
+            let _ = nix::unistd::setsid();
+        }
+        block_on(async {
+            let Some(mut environment) = start(&self.wanted, "test-env up").await? else {
+                return Ok(ExitCode::from(130));
+            };
+            if let Some(path) = &self.env_file {
+                write_env_file(path, &environment)?;
+            }
+            let summary = environment.summary().await?;
+            say(&table(&summary));
+            let seconds = environment.took().as_secs_f64();
+            if self.hold {
+                answer("ready");
+                release_output()?;
+            } else {
+                say(&format!("ready in {seconds:.2} s; Ctrl-C ends it"));
+            }
+            let directory = environment.plan().site.directory.clone();
+            tokio::select! {
+                () = asked_to_end() => environment.release().await?,
+                () = environment.ended() => {}
+            }
+            gone(&directory).await?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+
+    /// Starts a holder in the background and returns when it says that the environment is ready.
+    fn detach(&self) -> anyhow::Result<ExitCode> {
+        let mut holder = std::process::Command::new(std::env::current_exe()?);
+        holder.args(std::env::args_os().skip(1)).arg("--hold");
+        let mut holder = holder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start the holder")?;
+        let output = holder.stdout.take().context("read from the holder")?;
+        let ready = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "ready");
+        if ready {
+            say("ready and detached; `cargo xtask test-env down` ends it");
+            return Ok(ExitCode::SUCCESS);
+        }
+        holder.wait()?;
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+impl Run {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let Some(program) = find_program(&self.command[0]) else {
+            say(&format!("error: there is no command {}; nothing was started", self.command[0]));
+            return Ok(ExitCode::from(NO_COMMAND));
+        };
+        block_on(async {
+            let Some(environment) = start(&self.wanted, &format!("test-env run {}", self.command.join(" "))).await? else {
+                return Ok(ExitCode::from(130));
+            };
+            let directory = environment.plan().site.directory.clone();
+            let mut command = std::process::Command::new(program);
+            command.args(&self.command[1..]).envs(environment.variables());
+            runtime::end_with_parent(&mut command);
+            let outcome = follow(tokio::process::Command::from(command)).await;
+            environment.release().await?;
+            gone(&directory).await?;
+            outcome
+        })
+    }
+}
+
+impl PlanCommand {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let workspace = Workspace::here()?;
+        let spec = self.wanted.spec(&workspace)?;
+        let toolchain = prepare(self.wanted.offline)?;
+        let site = Site {
+            environment: format!("{}-0-0", spec.name),
+            supervisor: "none".to_owned(),
+            address: Ipv4Addr::new(127, 16, 0, 1),
+            directory: workspace.directory.join("plan"),
+            binaries: binaries::built()?,
+        };
+        answer(&Plan::new(&spec, self.wanted.scope(), &toolchain, site)?.to_text());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Starts what is wanted and tells a person of every step; `None` when asked to end meanwhile.
+async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environment>> {
+    let workspace = Workspace::here()?;
+    let spec = wanted.spec(&workspace)?;
+    let offline = wanted.offline;
+    let options = StartOptions {
+        scope: wanted.scope(),
+        holder: format!("{holder}, process {}", std::process::id()),
+        offline,
+        ..StartOptions::default()
+    };
+    let mut directory = None;
+    let starting = async {
+        tokio::task::spawn_blocking(move || prepare(offline)).await??;
+        let step = |event: &Event| match event {
+            Event::Planned(plan) => {
+                directory = Some(plan.site.directory.clone());
+                say(&format!("starting {} at {}", plan.site.environment, plan.site.address));
+            }
+            Event::Ready { part, took_ms } => say(&format!("  {part} ready after {took_ms} ms")),
+            Event::Started { .. } | Event::Lent { .. } | Event::Done | Event::Kept { .. } | Event::Failed(_)
+            | Event::Status(_) => {}
+        };
+        anyhow::Ok(Environment::start(spec, options, step).await?)
+    };
+    let started = tokio::select! {
+        started = starting => Some(started?),
+        () = asked_to_end() => None,
+    };
+    if let (None, Some(directory)) = (&started, directory) {
+        say("asked to end; taking away what was started");
+        gone(&directory).await?;
+    }
+    Ok(started)
+}
+
+/// Prepares the artifacts and tells a person of every step.
+fn prepare(offline: bool) -> anyhow::Result<artifacts::Toolchain> {
+    let options = PrepareOptions { offline, ..PrepareOptions::default() };
+    Ok(artifacts::prepare(&options, &mut |progress| say(&format!("{progress}")))?)
+}
+
+/// Waits until nothing of an environment is left.
+async fn gone(directory: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + GONE_DEADLINE;
+    let waited = runtime::until(deadline, Duration::from_millis(5), async || {
+        if directory.exists() { Err(format!("{} is still there", directory.display())) } else { Ok(()) }
+    });
+    waited.await.context("wait until the environment is gone")
+}
+
+/// Runs a command to its end and passes on its exit code, and what asks us to end.
+async fn follow(mut command: tokio::process::Command) -> anyhow::Result<ExitCode> {
+    let mut child = command.spawn().context("start the command")?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        () = asked_to_end() => {
+            // A terminal has told it already; anyone else has told only us.
+            if let Some(pid) = pid {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            }
+            child.wait().await?
+        }
+    };
+    use std::os::unix::process::ExitStatusExt;
+    // As a shell does: 128 and the number of the signal.
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+fn write_env_file(path: &Path, environment: &Environment) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for (name, value) in environment.variables() {
+        if value.contains('\n') {
+            bail!("{name} has a line break, which an env file cannot hold");
+        }
+        writeln!(text, "{name}={value}")?;
+    }
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// The parts of an environment as a table.
+pub(super) fn table(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["PART", "WHAT", "ADDRESS", "READY AFTER", "LOG"]);
+    for part in &summary.parts {
+        let addresses: Vec<_> = part.addresses.iter().map(ToString::to_string).collect();
+        let ready = part.ready_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+        let log = part.log.display().to_string();
+        table.add_row([part.name.clone(), part.version.clone(), addresses.join("\n"), ready, log]);
+    }
+    table.to_string()
+}
+
+/// Lets go of the terminal that started a detached environment.
+fn release_output() -> anyhow::Result<()> {
+    std::io::stdout().flush()?;
+    let nothing = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(&nothing)?;
+    nix::unistd::dup2_stderr(&nothing)?;
+    Ok(())
+}

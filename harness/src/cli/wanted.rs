@@ -1,0 +1,93 @@
+//! Which environment a command is about: a system or a description, and what differs from it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use greenroom::plan::Scope;
+use greenroom::spec::{self, Layout, Spec};
+use greenroom::supervisor::state::Workspace;
+
+/// Which environment.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Wanted {
+    /// System, a directory below `fixtures` with an `environment.toml`; may be left out where there is one only.
+    system: Option<String>,
+    /// Description to use instead of a system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "system")]
+    description: Option<PathBuf>,
+    /// How the brokers are laid out over processes, instead of what the description says.
+    #[arg(long)]
+    layout: Option<Layout>,
+    /// Start only these parts: `infrastructure` leaves out the programs under test.
+    #[arg(long, value_name = "PARTS")]
+    only: Option<Only>,
+    /// Fetch nothing; say what is missing.
+    #[arg(long)]
+    pub(super) offline: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Only {
+    Infrastructure,
+}
+
+impl Wanted {
+    /// Which parts.
+    pub(super) fn scope(&self) -> Scope {
+        match self.only {
+            Some(Only::Infrastructure) => Scope::Infrastructure,
+            None => Scope::Everything,
+        }
+    }
+
+    /// The description, read and changed as asked.
+    pub(super) fn spec(&self, workspace: &Workspace) -> anyhow::Result<Spec> {
+        let path = match (&self.description, &self.system) {
+            (Some(path), _) => path.clone(),
+            (None, Some(system)) => self::system(&workspace.root, system)?,
+            (None, None) => only_system(&workspace.root)?,
+        };
+        let mut spec = spec::read(&path)?;
+        if let Some(layout) = self.layout {
+            let kafka = spec.kafka.as_mut().context("--layout: this environment has no Kafka")?;
+            kafka.layout = layout;
+        }
+        Ok(spec)
+    }
+}
+
+fn system(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let systems = systems(root)?;
+    let found = systems.iter().find(|(system, _)| system == name);
+    let known: Vec<_> = systems.iter().map(|(system, _)| system.as_str()).collect();
+    Ok(found.with_context(|| format!("there is no system {name}; the systems are {}", known.join(", ")))?.1.clone())
+}
+
+fn only_system(root: &Path) -> anyhow::Result<PathBuf> {
+    match systems(root)?.as_slice() {
+        [(_, path)] => Ok(path.clone()),
+        [] => bail!("no system below {}: none has an environment.toml; use --description FILE", fixtures(root).display()),
+        several => {
+            let names: Vec<_> = several.iter().map(|(system, _)| system.as_str()).collect();
+            bail!("name one of the systems {}", names.join(", "))
+        }
+    }
+}
+
+fn fixtures(root: &Path) -> PathBuf {
+    root.join("fixtures")
+}
+
+fn systems(root: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let directory = fixtures(root);
+    let mut systems = Vec::new();
+    for entry in std::fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))? {
+        let entry = entry?;
+        let description = entry.path().join("environment.toml");
+        if description.is_file() {
+            systems.push((entry.file_name().to_string_lossy().into_owned(), description));
+        }
+    }
+    systems.sort();
+    Ok(systems)
+}

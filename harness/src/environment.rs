@@ -1,0 +1,273 @@
+//! The handle of a running environment: what a test, a person's shell and the benchmark hold.
+//!
+//! [`Environment::start`] asks the supervisor for one and returns when the first real operation would succeed.
+//! It ends when the handle is dropped or its process dies; [`Environment::release`] is the good manner.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::artifacts::{self, PrepareError, PrepareOptions};
+use crate::binaries::{self, BinariesError, GREENROOM};
+use crate::observe::{self, ObserveError, Endpoints, Observation, SettleError};
+use crate::plan::{Kind, Plan, Scope};
+use crate::snapshot;
+use crate::spec::Spec;
+use crate::supervisor::client::{ClientError, Connection, Lease};
+use crate::supervisor::protocol::{Event, Order, PartSignal, Summary};
+use crate::supervisor::state::{StateError, Workspace};
+
+/// How long a start may take before it is given up, unless the caller says otherwise.
+pub const START_DEADLINE: Duration = Duration::from_secs(120);
+/// How long the system may take to come to rest, unless the caller says otherwise.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running environment on loan.
+#[derive(Debug)]
+pub struct Environment {
+    spec: Spec,
+    lease: Lease,
+    calls: Calls,
+}
+
+/// Counts calls to the system under test that have not been answered yet: part of being at rest.
+#[derive(Clone, Debug, Default)]
+pub struct Calls(Arc<AtomicUsize>);
+
+/// A call in flight; over when dropped.
+#[derive(Debug)]
+#[must_use = "the call counts as answered when this is dropped"]
+pub struct Call(Arc<AtomicUsize>);
+
+/// Why there is no environment, or why it could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// Something that it is made from is missing.
+    #[error("failed to prepare what an environment is made from")]
+    Prepare(#[from] PrepareError),
+    /// The workspace's binaries are missing.
+    #[error("failed to build the programs of the environment")]
+    Binaries(#[from] BinariesError),
+    /// The state directory cannot be used.
+    #[error("failed to find the workspace")]
+    State(#[from] StateError),
+    /// The supervisor could not do it.
+    #[error("failed to use the environment")]
+    Client(#[from] ClientError),
+    /// The system did not come to rest.
+    #[error("failed to settle")]
+    Settle(#[from] SettleError),
+    /// What happened could not be read.
+    #[error("failed to observe")]
+    Collect(#[from] ObserveError),
+    /// A background task failed.
+    #[error("failed to run a background task")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// How an environment is asked for.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// Which parts of the description.
+    pub scope: Scope,
+    /// Who asks, for a person who reads `status`.
+    pub holder: String,
+    /// Fetch nothing; say what is missing.
+    pub offline: bool,
+    /// How long the start may take.
+    pub deadline: Duration,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self {
+            scope: Scope::Everything,
+            holder: format!("process {}", std::process::id()),
+            offline: false,
+            deadline: START_DEADLINE,
+        }
+    }
+}
+
+impl Environment {
+    /// Starts an environment; `step` hears of every event until it is ready.
+    ///
+    /// # Errors
+    /// It did not start; nothing of it is left then but the logs that the error names.
+    pub async fn start(spec: Spec, options: StartOptions, step: impl FnMut(&Event)) -> Result<Self, EnvironmentError> {
+        let StartOptions { scope, holder, offline, deadline } = options;
+        let preparing = tokio::task::spawn_blocking(move || {
+            let binaries = binaries::built()?;
+            let toolchain = artifacts::prepare(&PrepareOptions { offline, ..PrepareOptions::default() }, &mut |_| {})?;
+            Ok::<_, EnvironmentError>((binaries, toolchain))
+        });
+        let (binaries, toolchain) = preparing.await??;
+        let workspace = Workspace::here()?;
+        let connection = Connection::open(&workspace, &binaries.join(GREENROOM)).await?;
+        let order = Order {
+            spec: spec.clone(),
+            scope,
+            toolchain,
+            binaries,
+            evidence: evidence_directory(&workspace),
+            holder,
+            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+        };
+        let lease = connection.lease(order, step).await?;
+        Ok(Self { spec, lease, calls: Calls::default() })
+    }
+
+    /// What should exist.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Everything that runs.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.lease.plan
+    }
+
+    /// From the request until it was ready.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.lease.took
+    }
+
+    /// What clients are told: the variables of the description, filled in.
+    #[must_use]
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.lease.plan.variables
+    }
+
+    /// Base URL of a program's instance, such as `concert` or `concert-2`.
+    #[must_use]
+    pub fn url(&self, program: &str) -> Option<String> {
+        let part = self.lease.plan.part(program)?;
+        Some(format!("http://{}", part.addresses.first()?))
+    }
+
+    /// The counter of calls in flight, for a driver.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    /// Where everything can be observed.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        let plan = &self.lease.plan;
+        let mut endpoints = Endpoints {
+            brokers: plan.brokers().iter().map(ToString::to_string).collect(),
+            ..Endpoints::default()
+        };
+        for part in &plan.parts {
+            let Some(address) = part.addresses.first() else { continue };
+            match &part.kind {
+                Kind::Kafka => {}
+                Kind::Postgres { database, user } => {
+                    endpoints.postgres_url = Some(format!("postgres://{user}@{address}/{database}?sslmode=disable"));
+                }
+                Kind::Redis => endpoints.redis_url = Some(format!("redis://{address}")),
+                Kind::Program { .. } => {
+                    endpoints.programs.insert(part.name.clone(), format!("http://{address}"));
+                }
+            }
+        }
+        endpoints
+    }
+
+    /// Waits until the system is at rest.
+    ///
+    /// # Errors
+    /// It was not by the deadline; the error says what it still did.
+    pub async fn settle(&self, deadline: Duration) -> Result<(), EnvironmentError> {
+        let in_flight = || self.calls.0.load(Ordering::Acquire);
+        Ok(observe::settle(&self.endpoints(), &self.spec.settle, &in_flight, deadline).await?)
+    }
+
+    /// Reads everything that happened, without waiting for rest.
+    ///
+    /// # Errors
+    /// A part cannot be read.
+    pub async fn observe(&self) -> Result<Observation, EnvironmentError> {
+        Ok(observe::collect(&self.endpoints(), &self.spec.observe).await?)
+    }
+
+    /// Waits for rest and writes down what happened, redacted, for review.
+    ///
+    /// # Errors
+    /// The system did not come to rest, or cannot be read.
+    pub async fn document(&self) -> Result<String, EnvironmentError> {
+        self.settle(SETTLE_DEADLINE).await?;
+        Ok(snapshot::document(&self.observe().await?, &self.spec.observe))
+    }
+
+    /// Sends a signal to a part.
+    ///
+    /// # Errors
+    /// There is no such running part.
+    pub async fn signal(&mut self, part: &str, signal: PartSignal) -> Result<(), EnvironmentError> {
+        Ok(self.lease.signal(part, signal).await?)
+    }
+
+    /// Starts a part again that has ended.
+    ///
+    /// # Errors
+    /// There is no such ended part, or it did not become ready.
+    pub async fn restart(&mut self, part: &str) -> Result<(), EnvironmentError> {
+        Ok(self.lease.restart(part).await?)
+    }
+
+    /// How every part is.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn summary(&mut self) -> Result<Summary, EnvironmentError> {
+        Ok(self.lease.summary().await?)
+    }
+
+    /// Keeps logs, plan and description for a person, and says where.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub async fn keep(&mut self) -> Result<PathBuf, EnvironmentError> {
+        Ok(self.lease.keep().await?)
+    }
+
+    /// Returns when somebody else has ended the environment.
+    pub async fn ended(&mut self) {
+        self.lease.ended().await;
+    }
+
+    /// Gives the environment back; returns when its end is certain.
+    ///
+    /// # Errors
+    /// The connection broke, which ends the environment too.
+    pub async fn release(self) -> Result<(), EnvironmentError> {
+        Ok(self.lease.release().await?)
+    }
+}
+
+impl Calls {
+    /// A call begins.
+    pub fn begin(&self) -> Call {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Call(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Where logs of failures are kept: `target/greenroom/failures`.
+fn evidence_directory(workspace: &Workspace) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root.join("target"), PathBuf::from);
+    target.join("greenroom").join("failures")
+}

@@ -1,0 +1,244 @@
+//! Everything that will run: addresses, files, arguments and variables of every part.
+//!
+//! A plan is computed from a [`Spec`], the [`Toolchain`] and a [`Site`], prints as JSON and is
+//! snapshot-tested without starting anything. [`crate::runtime`] starts exactly what it says.
+//!
+//! Deliberately absent: the machine. Nothing here reads a file, a port or the clock.
+
+pub mod kafka;
+mod part;
+pub mod template;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::Toolchain;
+use crate::spec::{Layout, ProgramSpec, Spec};
+pub(crate) use part::CONTROLLER_PORT_OFFSET;
+use template::Names;
+
+/// Where an environment stands: its identity, its address and its directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// Identity of the environment, in the name of everything of it.
+    pub environment: String,
+    /// Identity of the supervisor that owns it.
+    pub supervisor: String,
+    /// Loopback address of its own.
+    pub address: Ipv4Addr,
+    /// Directory of its own; gone with it.
+    pub directory: PathBuf,
+    /// Where the binaries of the workspace lie.
+    pub binaries: PathBuf,
+}
+
+/// Which parts of a description are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// All of it.
+    #[default]
+    Everything,
+    /// All but the programs under test.
+    Infrastructure,
+}
+
+/// All that will run for one environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the description.
+    pub name: String,
+    /// Where it stands.
+    pub site: Site,
+    /// How the brokers are laid out; absent without Kafka.
+    pub layout: Option<Layout>,
+    /// What clients of the environment are told.
+    pub variables: BTreeMap<String, String>,
+    /// Topics made before the first program starts.
+    pub topics: Vec<PlannedTopic>,
+    /// The parts, infrastructure first.
+    pub parts: Vec<Part>,
+}
+
+/// A topic with nothing left to default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: u16,
+    /// Replication factor.
+    pub replication: u16,
+}
+
+/// One operating-system process and all that it needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name, unique in the environment (`kafka-2`, `postgres`, `concert`).
+    pub name: String,
+    /// What it is and how it is known to be ready.
+    pub kind: Kind,
+    /// What a person is told of it, such as `Apache Kafka 4.3.2, 3 brokers`.
+    pub version: String,
+    /// Addresses that it listens on, the one for clients first.
+    pub addresses: Vec<SocketAddrV4>,
+    /// Directories made before it starts.
+    pub directories: Vec<PathBuf>,
+    /// Prepared directories copied before it starts.
+    pub copies: Vec<PlannedCopy>,
+    /// Files written before it starts.
+    pub files: Vec<PlannedFile>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Its whole environment, apart from what every process inherits (`PATH`, `HOME`, `LANG`).
+    pub variables: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// File that takes its standard output and error.
+    pub log: PathBuf,
+}
+
+/// What a part is; decides how it is known to be ready and how it ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Kind {
+    /// One or more brokers in one JVM.
+    Kafka,
+    /// A PostgreSQL server; never runs as root.
+    Postgres {
+        /// Database made for the system.
+        database: String,
+        /// Role that owns it.
+        user: String,
+    },
+    /// A Redis server.
+    Redis,
+    /// A program that answers 200 at this URL once it can do its work.
+    Program {
+        /// Readiness URL.
+        ready: String,
+        /// Whether it is the system under test.
+        under_test: bool,
+    },
+}
+
+/// A directory tree copied before a part starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedCopy {
+    /// Source.
+    pub from: PathBuf,
+    /// Target, absent before.
+    pub to: PathBuf,
+}
+
+/// A file written before a part starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Its text.
+    pub content: String,
+}
+
+/// Why no plan could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A template names something that the description does not have.
+    #[error("{place} names `{{{name}}}`, which this environment does not have; expected one of {expected}")]
+    UnknownName {
+        /// Where the template stands.
+        place: String,
+        /// What it names.
+        name: String,
+        /// The names that exist.
+        expected: String,
+    },
+    /// A template has a brace without a partner.
+    #[error("{place} has a brace without a partner in {template:?}; write `{{{{` for a brace itself")]
+    Unbalanced {
+        /// Where the template stands.
+        place: String,
+        /// The template.
+        template: String,
+    },
+}
+
+impl Plan {
+    /// Computes all that will run.
+    ///
+    /// # Errors
+    /// A template of the description names something that does not exist.
+    pub fn new(spec: &Spec, scope: Scope, toolchain: &Toolchain, site: Site) -> Result<Self, PlanError> {
+        let names = Names::of(spec, &site);
+        let variables = names.expand_all("variables", &spec.variables)?;
+        let mut parts = Vec::new();
+        if let Some(kafka) = &spec.kafka {
+            parts.extend(part::kafka(kafka, toolchain, &site));
+        }
+        if let Some(postgres) = &spec.postgres {
+            parts.push(part::postgres(postgres, toolchain, &site));
+        }
+        if let Some(redis) = &spec.redis {
+            parts.push(part::redis(redis, toolchain, &site));
+        }
+        for program in &spec.programs {
+            if program.under_test && scope == Scope::Infrastructure {
+                continue;
+            }
+            for instance in 0..program.instances {
+                parts.push(part::program(program, instance, &names, &variables, &site)?);
+            }
+        }
+        Ok(Self {
+            name: spec.name.clone(),
+            layout: spec.kafka.as_ref().map(|kafka| kafka.layout),
+            topics: planned_topics(spec),
+            variables,
+            parts,
+            site,
+        })
+    }
+
+    /// Client addresses of the brokers, in order of their ids; empty without Kafka.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<SocketAddrV4> {
+        let kafka = self.parts.iter().filter(|part| part.kind == Kind::Kafka);
+        kafka.flat_map(|part| part.addresses.iter().copied()).collect()
+    }
+
+    /// The part of this name.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// The plan as text for a person.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_else(|error| error.to_string())
+    }
+}
+
+/// Name of one instance of a program: the first bears the program's own.
+#[must_use]
+pub fn instance_name(program: &ProgramSpec, instance: u16) -> String {
+    if instance == 0 { program.name.clone() } else { format!("{}-{}", program.name, instance + 1) }
+}
+
+fn planned_topics(spec: &Spec) -> Vec<PlannedTopic> {
+    let kafka = spec.kafka.iter();
+    kafka
+        .flat_map(|kafka| {
+            kafka.topics.iter().map(|topic| PlannedTopic {
+                name: topic.name.clone(),
+                partitions: topic.partitions,
+                replication: topic.replication.unwrap_or(kafka.replication),
+            })
+        })
+        .collect()
+}

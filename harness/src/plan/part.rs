@@ -1,0 +1,202 @@
+//! The parts of a plan: what runs for Kafka, PostgreSQL, Redis and a program.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+
+use super::kafka::{self as node, NodeSettings};
+use super::template::Names;
+use super::{Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
+use crate::artifacts::Toolchain;
+use crate::spec::{KafkaSpec, Layout, PostgresSpec, ProgramSpec, RedisSpec};
+
+/// Controllers listen this far above the client port of their node.
+pub(crate) const CONTROLLER_PORT_OFFSET: u16 = 100;
+
+/// The Kafka parts: one for all brokers, or one for each.
+pub(super) fn kafka(kafka: &KafkaSpec, toolchain: &Toolchain, site: &Site) -> Vec<Part> {
+    let ids: Vec<u16> = (1..=kafka.brokers).collect();
+    match kafka.layout {
+        Layout::Colocated => vec![brokers("kafka", &ids, kafka, toolchain, site)],
+        Layout::Separate => {
+            let one = |id: &u16| brokers(&format!("kafka-{id}"), &[*id], kafka, toolchain, site);
+            ids.iter().map(one).collect()
+        }
+    }
+}
+
+fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, toolchain: &Toolchain, site: &Site) -> Part {
+    let client_ports: Vec<u16> = (0..kafka.brokers).map(|index| kafka.port + index).collect();
+    let controller_ports: Vec<u16> = client_ports.iter().map(|port| port + CONTROLLER_PORT_OFFSET).collect();
+    // A cluster id of the environment's own: a client of an earlier one at this address is refused, not confused.
+    let cluster_id = format!("greenroom-{}", site.environment);
+    let mut files = Vec::new();
+    let mut directories = Vec::new();
+    let mut properties = Vec::new();
+    for id in ids {
+        let directory = site.directory.join(format!("kafka-{id}"));
+        let data_dir = directory.join("data");
+        let settings = NodeSettings {
+            node_id: u32::from(*id),
+            host: site.address,
+            client_ports: &client_ports,
+            controller_ports: &controller_ports,
+            data_dir: &data_dir,
+            cluster_id: &cluster_id,
+            replication: kafka.replication,
+            min_insync_replicas: kafka.min_insync_replicas,
+            timings: kafka.timings,
+        };
+        let own = directory.join("server.properties");
+        files.push(PlannedFile { path: own.clone(), content: node::server_properties(&settings) });
+        files.push(PlannedFile { path: data_dir.join("meta.properties"), content: node::meta_properties(&settings) });
+        properties.push(own.display().to_string());
+        directories.push(data_dir);
+    }
+    let mut command = vec![toolchain.jdk.home.join("bin/java").display().to_string()];
+    command.extend(node::jvm_arguments(kafka.layout, toolchain));
+    command.extend(properties);
+    let at = |id: &u16| SocketAddrV4::new(site.address, client_ports[usize::from(*id) - 1]);
+    Part {
+        name: name.to_owned(),
+        kind: Kind::Kafka,
+        version: format!("Apache Kafka {} on JDK {}", toolchain.kafka.version, toolchain.jdk.version),
+        addresses: ids.iter().map(at).collect(),
+        directories,
+        copies: Vec::new(),
+        files,
+        command,
+        variables: identity(site),
+        directory: site.directory.clone(),
+        log: log(site, name),
+    }
+}
+
+/// The PostgreSQL part.
+pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Site) -> Part {
+    let data = site.directory.join("postgres");
+    let settings = [
+        format!("listen_addresses={}", site.address),
+        format!("port={}", postgres.port),
+        // Clients come over TCP only; a socket file would be one more thing to name and remove.
+        "unix_socket_directories=".to_owned(),
+        // The data is thrown away with the environment; a crash of the server is still recovered from.
+        "fsync=off".to_owned(),
+        "full_page_writes=off".to_owned(),
+        // Memory segments lie in the data directory and go with it, also after SIGKILL.
+        "dynamic_shared_memory_type=mmap".to_owned(),
+        "shared_buffers=16MB".to_owned(),
+        "max_connections=100".to_owned(),
+        // Compiling queries costs more than any query of a test.
+        "jit=off".to_owned(),
+        "timezone=UTC".to_owned(),
+        "log_timezone=UTC".to_owned(),
+    ];
+    let mut command = vec![
+        toolchain.postgres.home.join("bin/postgres").display().to_string(),
+        "-D".to_owned(),
+        data.display().to_string(),
+    ];
+    command.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+    Part {
+        name: "postgres".to_owned(),
+        kind: Kind::Postgres { database: postgres.database.clone(), user: postgres.user.clone() },
+        version: format!("PostgreSQL {}", toolchain.postgres.version),
+        addresses: vec![SocketAddrV4::new(site.address, postgres.port)],
+        directories: Vec::new(),
+        copies: vec![PlannedCopy { from: toolchain.postgres.data_template.clone(), to: data.clone() }],
+        files: Vec::new(),
+        command,
+        variables: identity(site),
+        directory: data,
+        log: log(site, "postgres"),
+    }
+}
+
+/// The Redis part.
+pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Part {
+    let directory = site.directory.join("redis");
+    let command = [
+        &toolchain.redis.binary.display().to_string(),
+        "--bind",
+        &site.address.to_string(),
+        "--port",
+        &redis.port.to_string(),
+        "--dir",
+        &directory.display().to_string(),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+    ];
+    Part {
+        name: "redis".to_owned(),
+        kind: Kind::Redis,
+        version: format!("Redis {}", toolchain.redis.version),
+        addresses: vec![SocketAddrV4::new(site.address, redis.port)],
+        directories: vec![directory.clone()],
+        copies: Vec::new(),
+        files: Vec::new(),
+        command: command.into_iter().map(str::to_owned).collect(),
+        variables: identity(site),
+        directory,
+        log: log(site, "redis"),
+    }
+}
+
+/// One instance of a program.
+pub(super) fn program(
+    program: &ProgramSpec,
+    instance: u16,
+    names: &Names,
+    shared: &BTreeMap<String, String>,
+    site: &Site,
+) -> Result<Part, PlanError> {
+    let name = instance_name(program, instance);
+    let address = SocketAddrV4::new(site.address, program.port + instance);
+    let names = names.with("port", address.port().to_string());
+    let command = match &program.binary {
+        Some(binary) => vec![site.binaries.join(binary).display().to_string()],
+        None => {
+            let place = format!("the command of {}", program.name);
+            let expand = |argument: &String| names.expand(&place, argument);
+            program.command.iter().map(expand).collect::<Result<_, _>>()?
+        }
+    };
+    let mut variables = identity(site);
+    variables.extend(shared.clone());
+    variables.extend(names.expand_all(&format!("{}.variables", program.name), &program.variables)?);
+    let directory = site.directory.join(&name);
+    Ok(Part {
+        kind: Kind::Program { ready: format!("http://{address}{}", program.ready), under_test: program.under_test },
+        version: file_name(&command),
+        addresses: vec![address],
+        directories: vec![directory.clone()],
+        copies: Vec::new(),
+        files: Vec::new(),
+        command,
+        variables,
+        directory,
+        log: log(site, &name),
+        name,
+    })
+}
+
+fn file_name(command: &[String]) -> String {
+    let program = command.first().map(PathBuf::from).unwrap_or_default();
+    program.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn log(site: &Site, part: &str) -> PathBuf {
+    site.directory.join("logs").join(format!("{part}.log"))
+}
+
+/// What marks a process as one of this environment, for the sweep after a supervisor's death.
+fn identity(site: &Site) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (crate::runtime::ENVIRONMENT_VARIABLE.to_owned(), site.environment.clone()),
+        (crate::runtime::SUPERVISOR_VARIABLE.to_owned(), site.supervisor.clone()),
+    ])
+}

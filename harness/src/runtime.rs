@@ -1,0 +1,27 @@
+//! Starts what a [`Plan`](crate::plan::Plan) says, knows when it is ready, and ends it.
+//!
+//! Only the [supervisor](crate::supervisor) uses this module: it alone starts things. Start reading at [`start`].
+//!
+//! Deliberately absent: restarts on failure and retries inside a start. A part that dies while starting
+//! fails the start at once, with its last log lines.
+
+mod evidence;
+mod process;
+mod readiness;
+mod spawn;
+pub mod start;
+mod sweep;
+mod until;
+
+pub use evidence::last_lines;
+pub use process::{PartState, Processes};
+pub(crate) use spawn::death_signal;
+pub use spawn::{SpawnError, SpawnLoop, Spawner, end_with_parent};
+pub use start::{Progress, StartError, start};
+pub use sweep::{carriers, postgres_in, signal_each};
+pub use until::{Waited, until};
+
+/// Marks a process with the environment that it belongs to.
+pub const ENVIRONMENT_VARIABLE: &str = "GREENROOM_ENVIRONMENT";
+/// Marks a process with the supervisor that started it.
+pub const SUPERVISOR_VARIABLE: &str = "GREENROOM_SUPERVISOR";

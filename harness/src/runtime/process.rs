@@ -1,0 +1,153 @@
+//! The processes of one environment: registered before anyone can lose them, ended together.
+
+use std::collections::BTreeMap;
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::SpawnError;
+
+/// What a part does at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartState {
+    /// Not started yet.
+    Planned,
+    /// Started, not ready yet.
+    Starting,
+    /// Its first real operation would succeed.
+    Ready,
+    /// Its process has ended, as said.
+    Exited(String),
+}
+
+/// The processes of one environment.
+#[derive(Debug)]
+pub struct Processes {
+    registry: Mutex<Registry>,
+    /// Counts the processes that have ended, so that a waiter wakes.
+    exits: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    closed: bool,
+    processes: BTreeMap<String, Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    exit: watch::Receiver<Option<ExitStatus>>,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self { registry: Mutex::default(), exits: watch::Sender::new(0) }
+    }
+}
+
+impl Processes {
+    /// Starts a process with `run` and registers it, unless the environment is being taken away.
+    ///
+    /// # Errors
+    /// What `run` answers, or [`SpawnError::Closed`].
+    pub(super) fn add(
+        &self,
+        part: &str,
+        run: impl FnOnce() -> Result<tokio::process::Child, SpawnError>,
+    ) -> Result<(), SpawnError> {
+        let mut registry = self.lock();
+        if registry.closed {
+            return Err(SpawnError::Closed);
+        }
+        let mut child = run()?;
+        let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
+            return Err(SpawnError::Closed);
+        };
+        let (ended, exit) = watch::channel(None);
+        let exits = self.exits.clone();
+        tokio::spawn(async move {
+            // `wait` would close it, and Kafka's launcher ends when it closes.
+            let _stdin = child.stdin.take();
+            let status = child.wait().await;
+            let _ = ended.send(Some(status.unwrap_or_default()));
+            exits.send_modify(|count| *count += 1);
+        });
+        registry.processes.insert(part.to_owned(), Process { pid: Pid::from_raw(pid), exit });
+        Ok(())
+    }
+
+    /// Waits until a process has ended that nobody asked to end, and says which and how.
+    pub async fn first_exit(&self) -> (String, ExitStatus) {
+        let mut exits = self.exits.subscribe();
+        loop {
+            let ended = self.lock().processes.iter().find_map(|(part, process)| {
+                let status = *process.exit.borrow();
+                status.map(|status| (part.clone(), status))
+            });
+            if let Some(ended) = ended {
+                return ended;
+            }
+            if exits.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How a part has ended; absent while it runs.
+    #[must_use]
+    pub fn exit_of(&self, part: &str) -> Option<ExitStatus> {
+        self.lock().processes.get(part).and_then(|process| *process.exit.borrow())
+    }
+
+    /// Process id of a part that was started.
+    #[must_use]
+    pub fn pid_of(&self, part: &str) -> Option<i32> {
+        self.lock().processes.get(part).map(|process| process.pid.as_raw())
+    }
+
+    /// Sends a signal to the process group of a running part; `false` if it does not run.
+    pub fn signal(&self, part: &str, signal: Signal) -> bool {
+        let registry = self.lock();
+        let running = registry.processes.get(part).filter(|process| process.exit.borrow().is_none());
+        running.is_some_and(|process| killpg(process.pid, signal).is_ok())
+    }
+
+    /// Lets nothing more start.
+    pub fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Sends each part the signal that `choose` gives for its name.
+    pub fn signal_all(&self, choose: impl Fn(&str) -> Signal) {
+        for (part, process) in &self.lock().processes {
+            // A paused process does not see SIGQUIT before it goes on.
+            let _ = killpg(process.pid, choose(part));
+            let _ = killpg(process.pid, Signal::SIGCONT);
+        }
+    }
+
+    /// Waits until every process has ended; `false` if `limit` passed before.
+    pub async fn all_ended(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let waiting: Vec<_> = self.lock().processes.values().map(|process| process.exit.clone()).collect();
+        for mut exit in waiting {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let ended = tokio::time::timeout(remaining, exit.wait_for(Option::is_some)).await;
+            if ended.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,293 @@
+//! Starts a plan: Kafka is the cost, everything else starts in its shadow.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio::sync::oneshot;
+
+use super::process::Processes;
+use super::spawn::{self, SpawnError, Spawner};
+use super::{Waited, evidence, readiness};
+use crate::observe::history;
+use crate::plan::{Kind, Part, Plan, PlannedFile, PlannedTopic};
+use crate::spec::HistorySpec;
+use crate::wire::{self, WarmOptions, WireError};
+
+/// What happens to a part while an environment starts.
+pub trait Progress: Send + Sync {
+    /// The process runs.
+    fn started(&self, part: &str);
+    /// The part's first real operation would succeed; `took` is counted from its start.
+    fn ready(&self, part: &str, took: Duration);
+}
+
+/// Why an environment did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A part ended while it was starting.
+    #[error("{part} ended while starting ({status})\nits last lines, from {}:\n{tail}", log.display())]
+    Exited {
+        /// The part.
+        part: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its log.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+    /// A part was not ready by the deadline.
+    #[error("{part} was not ready in time\nits last lines, from {}:\n{tail}", log.display())]
+    NotReady {
+        /// The part.
+        part: String,
+        /// What was missing.
+        source: Waited,
+        /// Its log.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+    /// The brokers were not ready by the deadline.
+    #[error("Kafka was not ready in time\nthe last lines of {part}, from {}:\n{tail}", log.display())]
+    Kafka {
+        /// One of its parts.
+        part: String,
+        /// What was missing.
+        source: WireError,
+        /// Its log.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+    /// A part could not be run at all.
+    #[error("failed to start {part}")]
+    Spawn {
+        /// The part.
+        part: String,
+        /// The cause.
+        source: SpawnError,
+    },
+    /// A part cannot be restarted.
+    #[error("there is no ended part {part} to restart")]
+    Running {
+        /// The part.
+        part: String,
+    },
+    /// A directory or file of the plan could not be made.
+    #[error("failed to prepare {}", path.display())]
+    Prepare {
+        /// The directory or file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The recording of transitions could not be installed.
+    #[error("failed to install the recording of transitions in PostgreSQL")]
+    History {
+        /// The cause.
+        source: history::HistoryError,
+    },
+}
+
+/// What a start needs beside its plan.
+pub struct Starter<'a> {
+    /// Starts processes.
+    pub spawner: &'a Spawner,
+    /// Takes the processes.
+    pub processes: &'a Arc<Processes>,
+    /// Is told of every step.
+    pub progress: &'a dyn Progress,
+    /// When to give up.
+    pub deadline: Instant,
+    /// What the brokers' internal topics look like.
+    pub warm: WarmOptions,
+}
+
+/// Starts everything of a plan and returns when all of it is ready.
+///
+/// After an error, and after a cancellation, what was started still runs: the caller takes it away,
+/// as it does with a whole environment.
+///
+/// # Errors
+/// A part ended, was not ready by the deadline or could not be prepared.
+pub async fn start(plan: &Plan, history: &[HistorySpec], starter: &Starter<'_>) -> Result<(), StartError> {
+    make_directory(&plan.site.directory.join("logs"))?;
+    tokio::select! {
+        started = starter.start_all(plan, history) => started,
+        (part, status) = starter.processes.first_exit() => {
+            let log = plan.part(&part).map(|part| part.log.clone()).unwrap_or_default();
+            Err(StartError::Exited { tail: evidence::last_lines(&log), part, status, log })
+        }
+    }
+}
+
+/// Starts one part again that has ended, with the files that it left.
+///
+/// # Errors
+/// There is no such part, it still runs, or it did not become ready.
+pub async fn restart(plan: &Plan, part: &str, starter: &Starter<'_>) -> Result<(), StartError> {
+    let planned = plan.part(part).filter(|part| starter.processes.exit_of(&part.name).is_some());
+    let Some(planned) = planned else {
+        return Err(StartError::Running { part: part.to_owned() });
+    };
+    let again = Part { copies: Vec::new(), files: Vec::new(), ..planned.clone() };
+    starter.start_part(&again).await?;
+    if planned.kind == Kind::Kafka {
+        let listed = wire::cluster_listed(&plan.brokers(), starter.deadline.into()).await;
+        listed.map_err(|source| kafka_error(&[planned], source))?;
+    }
+    Ok(())
+}
+
+impl Starter<'_> {
+    async fn start_all(&self, plan: &Plan, history: &[HistorySpec]) -> Result<(), StartError> {
+        let parts = |wanted: fn(&Kind) -> bool| plan.parts.iter().filter(move |part| wanted(&part.kind));
+        let brokers: Vec<_> = parts(|kind| *kind == Kind::Kafka).collect();
+        let stores: Vec<_> = parts(|kind| matches!(kind, Kind::Postgres { .. } | Kind::Redis)).collect();
+        let programs: Vec<_> = parts(|kind| matches!(kind, Kind::Program { .. })).collect();
+        let (made, topics_made) = oneshot::channel();
+        let rest = async {
+            try_join_all(stores.into_iter().map(|part| self.start_part(part))).await?;
+            if topics_made.await.is_err() {
+                // The brokers failed, and their error is the one to tell.
+                std::future::pending::<()>().await;
+            }
+            try_join_all(programs.into_iter().map(|part| self.start_part(part))).await
+        };
+        tokio::try_join!(self.start_kafka(plan, &brokers, made), rest)?;
+        self.record_transitions(plan, history).await
+    }
+
+    /// Starts the brokers, makes the topics and, meanwhile, does once what a test would meet first:
+    /// an acknowledged record, the internal topics, their coordinators.
+    async fn start_kafka(
+        &self,
+        plan: &Plan,
+        parts: &[&Part],
+        topics_made: oneshot::Sender<()>,
+    ) -> Result<(), StartError> {
+        if parts.is_empty() {
+            let _ = topics_made.send(());
+            return Ok(());
+        }
+        let begun = Instant::now();
+        try_join_all(parts.iter().map(|part| self.spawn(part))).await?;
+        let (brokers, deadline) = (plan.brokers(), self.deadline.into());
+        let topics: Vec<_> = plan.topics.iter().map(wire::Topic::from).collect();
+        let prepared = wire::prepare(&brokers, &topics, &self.warm, deadline).await;
+        prepared.map_err(|source| kafka_error(parts, source))?;
+        // The programs' branch has ended only when the whole start has.
+        let _ = topics_made.send(());
+        for part in parts {
+            self.progress.ready(&part.name, begun.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Starts one part that is no broker, and waits until it is ready.
+    async fn start_part(&self, part: &Part) -> Result<(), StartError> {
+        let begun = Instant::now();
+        self.spawn(part).await?;
+        let address = part.addresses[0];
+        let ready = match &part.kind {
+            Kind::Postgres { database, user } => readiness::postgres(address, user, database, self.deadline).await,
+            Kind::Redis => readiness::redis(address, self.deadline).await,
+            Kind::Program { ready, .. } => readiness::program(ready, self.deadline).await,
+            Kind::Kafka => Ok(()),
+        };
+        ready.map_err(|source| StartError::NotReady {
+            part: part.name.clone(),
+            source,
+            tail: evidence::last_lines(&part.log),
+            log: part.log.clone(),
+        })?;
+        self.progress.ready(&part.name, begun.elapsed());
+        Ok(())
+    }
+
+    async fn spawn(&self, part: &Part) -> Result<(), StartError> {
+        let prepared = part.clone();
+        let preparing = tokio::task::spawn_blocking(move || prepare(&prepared)).await;
+        preparing.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let spawned = self.spawner.spawn(part, self.processes).await;
+        spawned.map_err(|source| StartError::Spawn { part: part.name.clone(), source })?;
+        self.progress.started(&part.name);
+        Ok(())
+    }
+
+    async fn record_transitions(&self, plan: &Plan, history: &[HistorySpec]) -> Result<(), StartError> {
+        let database = plan.parts.iter().find_map(|part| match &part.kind {
+            Kind::Postgres { database, user } => {
+                Some(format!("postgres://{user}@{}/{database}?sslmode=disable", part.addresses[0]))
+            }
+            Kind::Kafka | Kind::Redis | Kind::Program { .. } => None,
+        });
+        // Without the system under test its tables need not exist yet.
+        let complete = plan.parts.iter().any(|part| matches!(part.kind, Kind::Program { under_test: true, .. }));
+        match database.filter(|_| complete && !history.is_empty()) {
+            Some(url) => {
+                let failed = |source| StartError::History { source };
+                let database = |source| failed(history::HistoryError::Database { action: "connect", source });
+                let pool = sqlx::PgPool::connect(&url).await.map_err(database)?;
+                history::install(&pool, history).await.map_err(failed)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<&PlannedTopic> for wire::Topic {
+    fn from(topic: &PlannedTopic) -> Self {
+        let PlannedTopic { name, partitions, replication } = topic;
+        Self::new(name.clone(), *partitions, *replication)
+    }
+}
+
+fn kafka_error(parts: &[&Part], source: WireError) -> StartError {
+    let (part, log) = parts.first().map(|part| (part.name.clone(), part.log.clone())).unwrap_or_default();
+    StartError::Kafka { part, source, tail: evidence::last_lines(&log), log }
+}
+
+/// Makes what a part needs on disk.
+fn prepare(part: &Part) -> Result<(), StartError> {
+    let owner = spawn::drops_privileges(part).then_some(spawn::UNPRIVILEGED_ID);
+    part.directories.iter().try_for_each(|path| make_directory(path))?;
+    for copy in &part.copies {
+        copy_tree(&copy.from, &copy.to, owner)?;
+    }
+    for PlannedFile { path, content } in &part.files {
+        std::fs::write(path, content).map_err(|source| StartError::Prepare { path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> Result<(), StartError> {
+    std::fs::create_dir_all(path).map_err(|source| StartError::Prepare { path: path.to_owned(), source })
+}
+
+/// Copies a directory tree with its permissions, and gives it to `owner` where there is one.
+fn copy_tree(from: &Path, to: &Path, owner: Option<u32>) -> Result<(), StartError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::Prepare { path, source }
+    };
+    let metadata = std::fs::metadata(from).map_err(failed(from))?;
+    if metadata.is_dir() {
+        std::fs::create_dir(to).map_err(failed(to))?;
+        for entry in std::fs::read_dir(from).map_err(failed(from))? {
+            let entry = entry.map_err(failed(from))?;
+            copy_tree(&entry.path(), &to.join(entry.file_name()), owner)?;
+        }
+        std::fs::set_permissions(to, metadata.permissions()).map_err(failed(to))?;
+    } else {
+        std::fs::copy(from, to).map_err(failed(to))?;
+    }
+    match owner {
+        Some(id) => std::os::unix::fs::chown(to, Some(id), Some(id)).map_err(failed(to)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Finds and ends processes by the identity that they carry in their environment.
+//!
+//! The second net: a part's own session is signalled first; this also reaches what a part has started and
+//! detached. Nothing without our mark is ever touched.
+
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Process ids whose environment carries `variable=value`.
+///
+/// Processes of other users are not readable and so never found. Linux only: it reads `/proc` (proc(5)).
+#[must_use]
+pub fn carriers(variable: &str, value: &str) -> Vec<i32> {
+    let mark = format!("{variable}={value}");
+    pids().filter(|pid| carries(*pid, mark.as_bytes())).collect()
+}
+
+/// Process ids of PostgreSQL servers and their children that work in `directory` or below it.
+///
+/// PostgreSQL writes its title over its environment, so that [`carriers`] does not find it. The program's name
+/// is asked for too: a person's shell that stands in the directory is left alone.
+#[must_use]
+pub fn postgres_in(directory: &Path) -> Vec<i32> {
+    let in_directory = |pid: &i32| {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let stands = std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+        stands && std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "postgres")
+    };
+    pids().filter(in_directory).collect()
+}
+
+/// Sends a signal to processes, of which some may have ended since they were found.
+pub fn signal_each(pids: &[i32], signal: Signal) {
+    for pid in pids {
+        let _ = kill(Pid::from_raw(*pid), signal);
+    }
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+}
+
+fn carries(pid: i32, mark: &[u8]) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+}

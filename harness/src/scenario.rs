@@ -1,0 +1,133 @@
+//! Runs a story in an environment of its own.
+//!
+//! A scenario is a plain test function: it calls [`run`] with a description and an async closure. On failure the
+//! error names the line of the `?`, the evidence is kept, and the message says where it is and how to start the
+//! same environment again. On success nothing is left.
+//!
+//! Deliberately absent: procedural macros and retries.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, resume_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::environment::{Environment, StartOptions};
+use crate::report;
+use crate::snapshot;
+use crate::spec::Spec;
+
+/// How long the reading of evidence may take.
+const EVIDENCE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a scenario returns.
+pub type Verdict = Result<(), Failure>;
+
+/// An error and the line of the scenario that met it. Prints as text, so that a test's output is readable.
+pub struct Failure {
+    message: String,
+    location: &'static Location<'static>,
+    evidence: Option<String>,
+}
+
+impl Failure {
+    /// A failure told in words, at the caller's line.
+    #[must_use]
+    #[track_caller]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), location: Location::caller(), evidence: None }
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        Self::new(report::chain(&error))
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: {}", self.location.file(), self.location.line(), self.message)?;
+        match &self.evidence {
+            Some(evidence) => write!(formatter, "\n{evidence}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Starts an environment, plays the story in it and takes the environment away.
+///
+/// # Errors
+/// The environment did not start, or the story failed.
+///
+/// # Panics
+/// The story panicked (an assertion failed): the panic goes on after the evidence is kept.
+#[track_caller]
+pub fn run(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(play(spec, story));
+    // Blocking readers of topics may still be closing; a test does not wait for them.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(verdict) => verdict,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+async fn play(
+    spec: Spec,
+    story: impl AsyncFnOnce(&mut Environment) -> Verdict,
+) -> Result<Verdict, Box<dyn Any + Send>> {
+    let name = std::thread::current().name().unwrap_or("scenario").to_owned();
+    let options = StartOptions { holder: format!("scenario {name}, process {}", std::process::id()), ..Default::default() };
+    let mut environment = match Environment::start(spec, options, |_| {}).await {
+        Ok(environment) => environment,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
+    match outcome {
+        Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
+        Ok(Err(mut failure)) => {
+            failure.evidence = Some(keep(environment, &name, &format!("{failure:?}")).await);
+            Ok(Err(failure))
+        }
+        Err(panic) => {
+            let evidence = keep(environment, &name, "the scenario panicked; see its output").await;
+            #[expect(clippy::print_stderr, reason = "a panic has no other way to say where its evidence is")]
+            {
+                eprintln!("{evidence}");
+            }
+            Err(panic)
+        }
+    }
+}
+
+/// Keeps everything that explains a failure and says where it is.
+async fn keep(mut environment: Environment, name: &str, error: &str) -> String {
+    let kept = match environment.keep().await {
+        Ok(kept) => kept,
+        Err(cause) => return format!("the evidence could not be kept: {}", report::chain(&cause)),
+    };
+    let observed = tokio::time::timeout(EVIDENCE_DEADLINE, environment.observe()).await;
+    let document = match observed {
+        Ok(Ok(observation)) => snapshot::document(&observation, &environment.spec().observe),
+        Ok(Err(cause)) => format!("what happened could not be read: {}", report::chain(&cause)),
+        Err(_) => format!("what happened could not be read within {} s", EVIDENCE_DEADLINE.as_secs()),
+    };
+    let _ = environment.release().await;
+    let written = write(&kept, &[("error.txt", error), ("document.txt", &document)]);
+    let lost = written.err().map_or_else(String::new, |cause| format!("\n(not all could be written: {cause})"));
+    format!(
+        "scenario {name} failed; its logs, plan and document are in {directory}{lost}\n\
+         start the same environment again: cargo xtask test-env up --description {directory}/environment.toml",
+        directory = kept.display()
+    )
+}
+
+fn write(directory: &Path, files: &[(&str, &str)]) -> std::io::Result<()> {
+    files.iter().try_for_each(|(name, content)| std::fs::write(directory.join(name), content))
+}

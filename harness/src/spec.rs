@@ -1,0 +1,206 @@
+//! What should exist: the inert description of one environment, read from one TOML file.
+//!
+//! A description lies beside its fixture (`fixtures/<system>/environment.toml`); tests and
+//! `test-env` read the same file. Nothing here touches the machine: [`crate::plan`] turns a
+//! spec into everything that will run.
+//!
+//! Deliberately absent: defaults that depend on the machine, and any field that only one system needs.
+
+mod observe;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use observe::{ConsumerSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
+pub use read::{SpecError, read, read_str};
+
+/// One environment: brokers, stores and programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Short name of the system, used in identifiers and file names.
+    pub name: String,
+    /// The Kafka cluster; absent where the system needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSpec>,
+    /// The PostgreSQL server; absent where the system needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresSpec>,
+    /// The Redis server; absent where the system needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisSpec>,
+    /// The programs, in the order in which they are listed to a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramSpec>,
+    /// Variables that every program and every client of the environment gets.
+    /// Values are templates, see [`crate::plan::template`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// When the system is at rest.
+    #[serde(default)]
+    pub settle: SettleSpec,
+    /// What is written down at the end of a scenario, and how values are named there.
+    #[serde(default)]
+    pub observe: ObserveSpec,
+}
+
+impl Spec {
+    /// Every port that the parts will listen on; without those of the programs under test for `infrastructure`.
+    #[must_use]
+    pub fn ports(&self, infrastructure: bool) -> Vec<u16> {
+        let kafka = self.kafka.iter().flat_map(|kafka| {
+            let clients = kafka.port..kafka.port + kafka.brokers;
+            clients.flat_map(|port| [port, port + crate::plan::CONTROLLER_PORT_OFFSET])
+        });
+        let stores = self.postgres.iter().map(|postgres| postgres.port).chain(self.redis.iter().map(|redis| redis.port));
+        let programs = self.programs.iter().filter(|program| !(infrastructure && program.under_test));
+        let programs = programs.flat_map(|program| program.port..program.port + program.instances);
+        kafka.chain(stores).chain(programs).collect()
+    }
+}
+
+/// How the brokers are laid out over operating-system processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// All brokers in one JVM: the fastest start; single brokers cannot be killed or paused.
+    #[default]
+    Colocated,
+    /// A JVM for each broker: what every broker fault needs.
+    Separate,
+}
+
+/// Which timings the cluster runs with. Neither changes what the cluster guarantees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Timings {
+    /// Short elections and heartbeats, so that a cluster is ready and recovers quickly.
+    #[default]
+    Fast,
+    /// Kafka's own defaults.
+    ProductionLike,
+}
+
+/// A Kafka cluster of combined KRaft nodes (broker and controller in one).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSpec {
+    /// How many nodes, 1 to 9.
+    #[serde(default = "three")]
+    pub brokers: u16,
+    /// Replication factor of topics that name none, and of Kafka's internal topics.
+    #[serde(default = "three")]
+    pub replication: u16,
+    /// `min.insync.replicas` of the cluster.
+    #[serde(default = "two")]
+    pub min_insync_replicas: u16,
+    /// First client port; the brokers take consecutive ones from here.
+    #[serde(default = "kafka_port")]
+    pub port: u16,
+    /// How the brokers are laid out over processes.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Which timings the cluster runs with.
+    #[serde(default)]
+    pub timings: Timings,
+    /// Topics that exist before the first program starts.
+    #[serde(default)]
+    pub topics: Vec<TopicSpec>,
+}
+
+/// A topic made before the first program starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    #[serde(default = "one")]
+    pub partitions: u16,
+    /// Replication factor, where it differs from the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<u16>,
+}
+
+/// A PostgreSQL server with one database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSpec {
+    /// TCP port.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// Name of the database made for the system.
+    pub database: String,
+    /// Role that owns it.
+    #[serde(default = "postgres_name")]
+    pub user: String,
+    /// Password that clients are told; the server trusts its own loopback address.
+    #[serde(default = "postgres_name")]
+    pub password: String,
+}
+
+/// A Redis server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSpec {
+    /// TCP port.
+    #[serde(default = "redis_port")]
+    pub port: u16,
+}
+
+/// A program of the environment: the system under test or one that it talks to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramSpec {
+    /// Its name; also its part name (`logs concert`).
+    pub name: String,
+    /// The binary of this workspace that it runs. Either this or `command`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// The command that it runs, each argument a template. Either this or `binary`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// HTTP port of the first instance; further ones take consecutive ports.
+    pub port: u16,
+    /// How many instances run side by side.
+    #[serde(default = "one")]
+    pub instances: u16,
+    /// Whether it is the system under test; `--only infrastructure` leaves those out.
+    #[serde(default)]
+    pub under_test: bool,
+    /// Path that answers 200 once the program can do its work.
+    #[serde(default = "health")]
+    pub ready: String,
+    /// Variables for this program alone. Values are templates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+}
+
+fn one() -> u16 {
+    1
+}
+fn two() -> u16 {
+    2
+}
+fn three() -> u16 {
+    3
+}
+fn kafka_port() -> u16 {
+    9092
+}
+fn postgres_port() -> u16 {
+    5432
+}
+fn redis_port() -> u16 {
+    6379
+}
+fn postgres_name() -> String {
+    "postgres".to_owned()
+}
+fn health() -> String {
+    "/health".to_owned()
+}

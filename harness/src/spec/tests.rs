@@ -1,0 +1,68 @@
+//! A wrong description is told by line, column and what was expected.
+
+use std::path::Path;
+
+use super::read_str;
+
+fn complaint(text: &str) -> String {
+    match read_str(Path::new("environment.toml"), text) {
+        Ok(_) => "no complaint".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn unknown_field_names_line_column_and_expectation() {
+    let text = "name = \"x\"\n[kafka]\nbrokers = 3\nbroker_count = 3\n";
+    insta::assert_snapshot!(complaint(text), @"");
+}
+
+#[test]
+fn wrong_type_names_line_and_column() {
+    insta::assert_snapshot!(complaint("name = \"x\"\n[redis]\nport = \"many\"\n"), @"");
+}
+
+#[test]
+fn unfinished_toml_names_line_and_column() {
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka\n"), @"");
+}
+
+#[test]
+fn replication_beyond_the_brokers_is_refused() {
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\nbrokers = 1\nreplication = 3\n"), @"");
+}
+
+#[test]
+fn a_topic_described_twice_is_refused() {
+    let text = "name = \"x\"\n[kafka]\ntopics = [{ name = \"t\" }, { name = \"t\" }]\n";
+    insta::assert_snapshot!(complaint(text), @"");
+}
+
+#[test]
+fn two_parts_on_one_port_are_refused() {
+    insta::assert_snapshot!(complaint("name = \"x\"\n[redis]\nport = 5432\n[postgres]\ndatabase = \"d\"\n"), @"");
+}
+
+#[test]
+fn a_port_that_the_controllers_take_is_refused() {
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\n[redis]\nport = 9192\n"), @"");
+}
+
+#[test]
+fn a_program_needs_a_binary_or_a_command() {
+    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @"");
+}
+
+#[test]
+fn every_description_of_the_project_is_right() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    let directories = std::fs::read_dir(fixtures).expect("the fixtures");
+    let descriptions: Vec<_> = directories
+        .map(|entry| entry.expect("a fixture").path().join("environment.toml"))
+        .filter(|path| path.is_file())
+        .collect();
+    assert!(!descriptions.is_empty(), "no fixture has a description");
+    for path in descriptions {
+        super::read(&path).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

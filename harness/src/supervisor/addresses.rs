@@ -1,0 +1,150 @@
+//! Loopback addresses, one for each environment: the lock is the allocator.
+//!
+//! Every environment on the machine, whoever's it is, locks one byte of one file for as long as it lives
+//! (an open-file-description lock, fcntl(2)); the kernel lets go of it when the supervisor dies.
+//! Linux answers on all of 127.0.0.0/8, so the usual ports are free on an address of one's own.
+//!
+//! Deliberately absent: machines that have 127.0.0.1 only.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// Second octets in use: 127.16.0.1 to 127.127.255.254, away from 127.0.0.1 and its neighbours.
+const SECOND_OCTETS: std::ops::RangeInclusive<u8> = 16..=127;
+/// Addresses tried before the allocator gives up.
+const TRIES_MAX: u32 = 64;
+
+/// Hands out addresses.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    file: File,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    next: u32,
+    indices: BTreeSet<u32>,
+}
+
+/// An address that is nobody else's until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    addresses: Arc<Addresses>,
+    index: u32,
+}
+
+/// Why no address could be claimed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AddressError {
+    /// The lock file cannot be used.
+    #[error("failed to use the address lock {}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A port is taken on every address that was tried.
+    #[error("port {port} is taken on {tried} loopback addresses, last on {address}; a program that listens on 0.0.0.0:{port} takes it on all of them")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// How many addresses were tried.
+        tried: u32,
+        /// The last one.
+        address: Ipv4Addr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Every address that was tried belongs to another environment.
+    #[error("{TRIES_MAX} loopback addresses in a row belong to other environments")]
+    Exhausted,
+}
+
+impl Addresses {
+    /// Opens the machine's lock file; `seed` spreads the supervisors over the range.
+    pub(super) fn open(seed: u32) -> Result<Arc<Self>, AddressError> {
+        // Not `$TMPDIR`: two users with different ones share the machine's addresses all the same.
+        let path = PathBuf::from("/tmp/greenroom-addresses.lock");
+        // Without O_CREAT first: a sticky directory forbids it for a file of another user's (proc_sys_fs(5)).
+        let open = |create: bool| {
+            std::fs::OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o666).open(&path)
+        };
+        let file = open(false).or_else(|_| open(true)).map_err(|source| AddressError::Lock { path: path.clone(), source })?;
+        // The mode above is subject to the umask; whoever made the file opens it to all.
+        let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let held = Mutex::new(Held { next: seed % count(), indices: BTreeSet::new() });
+        Ok(Arc::new(Self { file, held }))
+    }
+
+    /// Claims an address on which all of `ports` are free.
+    pub(super) fn claim(self: &Arc<Self>, ports: &[u16]) -> Result<Claim, AddressError> {
+        let mut last = AddressError::Exhausted;
+        for tried in 1..=TRIES_MAX {
+            let Some(claim) = self.lock_next() else { continue };
+            let address = claim.address();
+            let taken = ports.iter().find_map(|port| {
+                let bound = TcpListener::bind(SocketAddrV4::new(address, *port));
+                bound.err().map(|source| (*port, source))
+            });
+            match taken {
+                None => return Ok(claim),
+                Some((port, source)) => last = AddressError::PortTaken { port, tried, address, source },
+            }
+        }
+        Err(last)
+    }
+
+    fn lock_next(self: &Arc<Self>) -> Option<Claim> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = held.next;
+        held.next = (index + 1) % count();
+        // Locks of one open file do not exclude one another, so this supervisor's own are kept in the set.
+        if held.indices.contains(&index) || !self.byte(index, libc::F_WRLCK) {
+            return None;
+        }
+        held.indices.insert(index);
+        Some(Claim { addresses: Arc::clone(self), index })
+    }
+
+    /// Locks or unlocks one byte; `false` where another supervisor holds it.
+    fn byte(&self, index: u32, kind: libc::c_int) -> bool {
+        let lock = libc::flock {
+            l_type: i16::try_from(kind).unwrap_or_default(),
+            l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+            l_start: i64::from(index),
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).is_ok()
+    }
+}
+
+impl Claim {
+    /// The address.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        let (high, low) = (self.index / 254, self.index % 254);
+        let second = u32::from(*SECOND_OCTETS.start()) + high / 256;
+        Ipv4Addr::from((127 << 24) | (second << 16) | ((high % 256) << 8) | (low + 1))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.addresses.byte(self.index, libc::F_UNLCK);
+        self.addresses.held.lock().unwrap_or_else(PoisonError::into_inner).indices.remove(&self.index);
+    }
+}
+
+fn count() -> u32 {
+    (u32::from(*SECOND_OCTETS.end()) - u32::from(*SECOND_OCTETS.start()) + 1) * 256 * 254
+}

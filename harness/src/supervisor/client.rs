@@ -1,0 +1,246 @@
+//! The other side of the supervisor: finds or starts it, asks it, holds a lease.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::protocol::{Event, Incoming, Order, Outgoing, PartSignal, Request, Summary, sides};
+use super::state::{House, StateError, Workspace};
+use crate::plan::Plan;
+use crate::report::Problem;
+
+/// How long a supervisor may take to begin.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Why the supervisor could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The state directory cannot be used.
+    #[error("failed to find the supervisor")]
+    State(#[from] StateError),
+    /// The supervisor could not be started.
+    #[error("failed to start the supervisor {}; its log is {}", binary.display(), log.display())]
+    Start {
+        /// Its binary.
+        binary: PathBuf,
+        /// Its log.
+        log: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The connection to it broke.
+    #[error("lost the connection to the supervisor")]
+    Lost {
+        /// The cause.
+        source: io::Error,
+    },
+    /// It could not do what it was asked.
+    #[error("{0}")]
+    Refused(Problem),
+}
+
+/// A connection to a supervisor.
+#[derive(Debug)]
+pub struct Connection {
+    incoming: Incoming,
+    outgoing: Outgoing,
+}
+
+/// An environment on loan. It ends when this is dropped, released, or its process dies in any way.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Connection,
+    /// Everything that runs.
+    pub plan: Plan,
+    /// From the request until it was ready.
+    pub took: Duration,
+}
+
+impl Connection {
+    /// Connects to the supervisor of this workspace and build; starts it where none runs.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not listen in time.
+    pub async fn open(workspace: &Workspace, binary: &Path) -> Result<Self, ClientError> {
+        let house = workspace.house(binary)?;
+        let begun = Instant::now();
+        loop {
+            if let Ok(connection) = Self::to(&house).await {
+                return Ok(connection);
+            }
+            // One of several clients starts it; the others find it when they get the lock.
+            let waiting = workspace.clone();
+            let locking = tokio::task::spawn_blocking(move || waiting.lock_start());
+            let _lock = locking.await.map_err(|panic| ClientError::Lost { source: io::Error::other(panic) })??;
+            if let Ok(connection) = Self::to(&house).await {
+                return Ok(connection);
+            }
+            match start(workspace, &house, binary).await {
+                Ok(()) => {}
+                // One that is just ending still holds its house.
+                Err(_) if begun.elapsed() < BEGIN_DEADLINE / 4 => {}
+                Err(source) => {
+                    return Err(ClientError::Start { binary: binary.to_owned(), log: house.log(), source });
+                }
+            }
+        }
+    }
+
+    /// Connects to a supervisor that runs.
+    ///
+    /// # Errors
+    /// None listens there.
+    pub async fn to(house: &House) -> io::Result<Self> {
+        let (incoming, outgoing) = sides(UnixStream::connect(house.socket()).await?);
+        Ok(Self { incoming, outgoing })
+    }
+
+    /// Asks for an environment; `step` hears of every event until it is lent.
+    ///
+    /// # Errors
+    /// It did not start; nothing of it is left then.
+    pub async fn lease(mut self, order: Order, mut step: impl FnMut(&Event)) -> Result<Lease, ClientError> {
+        self.send(&Request::Start(Box::new(order))).await?;
+        let mut plan = None;
+        loop {
+            let event = self.receive().await?;
+            step(&event);
+            match event {
+                Event::Planned(planned) => plan = Some(*planned),
+                Event::Lent { took_ms } => {
+                    let missing = || Problem::new("the supervisor lent an environment without a plan");
+                    let plan = plan.ok_or_else(|| ClientError::Refused(missing()))?;
+                    return Ok(Lease { connection: self, plan, took: Duration::from_millis(took_ms) });
+                }
+                Event::Failed(problem) => return Err(ClientError::Refused(problem)),
+                Event::Started { .. } | Event::Ready { .. } | Event::Done | Event::Kept { .. } | Event::Status(_) => {}
+            }
+        }
+    }
+
+    /// All environments of this supervisor.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn status(&mut self) -> Result<Vec<Summary>, ClientError> {
+        match self.ask(&Request::Status).await? {
+            Event::Status(summaries) => Ok(summaries),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends one environment, or all of them; returns when they are gone.
+    ///
+    /// # Errors
+    /// There is no such environment, or the connection broke.
+    pub async fn end(&mut self, environment: Option<String>) -> Result<(), ClientError> {
+        self.ask(&Request::End { environment }).await.map(drop)
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<Event, ClientError> {
+        self.send(request).await?;
+        match self.receive().await? {
+            Event::Failed(problem) => Err(ClientError::Refused(problem)),
+            event => Ok(event),
+        }
+    }
+
+    async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        self.outgoing.send(request).await.map_err(|source| ClientError::Lost { source })
+    }
+
+    async fn receive(&mut self) -> Result<Event, ClientError> {
+        let event = self.incoming.next().await.map_err(|source| ClientError::Lost { source })?;
+        event.ok_or_else(|| ClientError::Lost { source: io::ErrorKind::UnexpectedEof.into() })
+    }
+}
+
+impl Lease {
+    /// Gives the environment back; returns when its end is certain, not when it is complete.
+    ///
+    /// # Errors
+    /// The connection broke, which ends the environment too.
+    pub async fn release(mut self) -> Result<(), ClientError> {
+        self.connection.ask(&Request::Release).await.map(drop)
+    }
+
+    /// Keeps logs, plan and description for a person, and says where.
+    ///
+    /// # Errors
+    /// They cannot be written, or the connection broke.
+    pub async fn keep(&mut self) -> Result<PathBuf, ClientError> {
+        match self.connection.ask(&Request::Keep).await? {
+            Event::Kept { directory } => Ok(directory),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends a signal to a part.
+    ///
+    /// # Errors
+    /// There is no such running part, or the connection broke.
+    pub async fn signal(&mut self, part: &str, signal: PartSignal) -> Result<(), ClientError> {
+        self.connection.ask(&Request::Signal { part: part.to_owned(), signal }).await.map(drop)
+    }
+
+    /// Starts a part again that has ended, and returns when it is ready.
+    ///
+    /// # Errors
+    /// There is no such ended part, it did not become ready, or the connection broke.
+    pub async fn restart(&mut self, part: &str) -> Result<(), ClientError> {
+        self.connection.ask(&Request::Restart { part: part.to_owned() }).await.map(drop)
+    }
+
+    /// How every part is.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn summary(&mut self) -> Result<Summary, ClientError> {
+        let mut summaries = self.connection.status().await?;
+        summaries.pop().ok_or_else(|| ClientError::Lost { source: io::ErrorKind::UnexpectedEof.into() })
+    }
+
+    /// Returns when the environment has been ended by somebody else.
+    pub async fn ended(&mut self) {
+        // Unasked, the supervisor says only one thing: that it is over.
+        let _ = self.connection.receive().await;
+    }
+}
+
+/// Asks the supervisor of an older build to end when its last lease ends. Does not wait.
+pub(super) fn retire(house: &House) {
+    use std::io::Write;
+    let message = serde_json::to_vec(&Request::Retire).unwrap_or_default();
+    if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(house.socket()) {
+        let _ = stream.write_all(&message).and_then(|()| stream.write_all(b"\n"));
+    }
+}
+
+fn unexpected(event: &Event) -> ClientError {
+    ClientError::Refused(Problem::new(format!("the supervisor answered something else: {event:?}")))
+}
+
+/// Starts a supervisor and waits until it says that it listens.
+async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Result<()> {
+    house.make().map_err(io::Error::other)?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(house.log())?;
+    let mut command = tokio::process::Command::new(binary);
+    command.arg("supervise").arg(house.path()).current_dir(&workspace.root);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
+    let mut supervisor = command.spawn()?;
+    let Some(output) = supervisor.stdout.take() else {
+        return Err(io::Error::other("its output cannot be read"));
+    };
+    let mut line = String::new();
+    let mut output = BufReader::new(output);
+    tokio::time::timeout(BEGIN_DEADLINE, output.read_line(&mut line)).await??;
+    if line.trim() == "ready" {
+        return Ok(());
+    }
+    let said = crate::runtime::last_lines(&house.log());
+    Err(io::Error::other(format!("it ended at once; its last lines:\n{said}")))
+}

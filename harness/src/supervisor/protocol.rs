@@ -1,0 +1,196 @@
+//! What a client and the supervisor say to one another: one JSON value a line over a Unix socket.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::artifacts::Toolchain;
+use crate::plan::{Plan, Scope};
+use crate::report::Problem;
+use crate::runtime::PartState;
+use crate::spec::Spec;
+
+/// What a client asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Start an environment and lend it for as long as this connection lasts.
+    Start(Box<Order>),
+    /// On a connection with a lease: take the environment away. Answered as soon as its end is certain.
+    Release,
+    /// On a connection with a lease: keep its logs, plan and description. Answered with [`Event::Kept`].
+    Keep,
+    /// On a connection with a lease: send a signal to a part.
+    Signal {
+        /// The part.
+        part: String,
+        /// What to do to it.
+        signal: PartSignal,
+    },
+    /// On a connection with a lease: start a part again that has ended, at the same addresses.
+    Restart {
+        /// The part.
+        part: String,
+    },
+    /// Tell of all environments.
+    Status,
+    /// End one environment, or all of them, whoever holds the lease.
+    End {
+        /// Which; all where absent.
+        environment: Option<String>,
+    },
+    /// A newer build has taken over: end when the last lease ends.
+    Retire,
+}
+
+/// What can be done to a part by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartSignal {
+    /// SIGTERM: end in good order.
+    Stop,
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP.
+    Pause,
+    /// SIGCONT.
+    Resume,
+}
+
+/// An environment that a client wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// What should exist.
+    pub spec: Spec,
+    /// Which parts of it.
+    pub scope: Scope,
+    /// What it is made from.
+    pub toolchain: Toolchain,
+    /// Where the workspace's binaries lie.
+    pub binaries: PathBuf,
+    /// Where logs, plan and description are kept when something fails.
+    pub evidence: PathBuf,
+    /// Who asks, for a person who reads `status`.
+    pub holder: String,
+    /// How long the start may take, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// What the supervisor says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The plan is made; its parts are about to start.
+    Planned(Box<Plan>),
+    /// A part's process runs.
+    Started {
+        /// The part.
+        part: String,
+    },
+    /// A part is ready.
+    Ready {
+        /// The part.
+        part: String,
+        /// From its start, in milliseconds.
+        took_ms: u64,
+    },
+    /// The environment is ready and yours.
+    Lent {
+        /// From the request, in milliseconds.
+        took_ms: u64,
+    },
+    /// The request was carried out.
+    Done,
+    /// What was asked to be kept lies here.
+    Kept {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// It was not carried out.
+    Failed(Problem),
+    /// All environments.
+    Status(Vec<Summary>),
+}
+
+/// One environment, as `status` tells of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its identity.
+    pub environment: String,
+    /// Name of its description.
+    pub name: String,
+    /// `starting`, `ready` or `ending`.
+    pub state: String,
+    /// Who holds the lease.
+    pub holder: String,
+    /// When it was asked for, in seconds since 1970.
+    pub since_s: u64,
+    /// What clients are told.
+    pub variables: BTreeMap<String, String>,
+    /// Its parts.
+    pub parts: Vec<PartSummary>,
+}
+
+/// One part, as `status` tells of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartSummary {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub version: String,
+    /// Where it listens.
+    pub addresses: Vec<std::net::SocketAddrV4>,
+    /// What it does.
+    pub state: PartState,
+    /// Its process id, once it was started.
+    pub pid: Option<i32>,
+    /// From its start until it was ready, in milliseconds.
+    pub ready_ms: Option<u64>,
+    /// Its log.
+    pub log: PathBuf,
+}
+
+/// The reading side of a connection.
+#[derive(Debug)]
+pub struct Incoming(BufReader<OwnedReadHalf>);
+
+/// The writing side of a connection.
+#[derive(Debug)]
+pub struct Outgoing(OwnedWriteHalf);
+
+/// Both sides of a connection.
+#[must_use]
+pub fn sides(stream: tokio::net::UnixStream) -> (Incoming, Outgoing) {
+    let (reader, writer) = stream.into_split();
+    (Incoming(BufReader::new(reader)), Outgoing(writer))
+}
+
+impl Incoming {
+    /// The next message; `None` when the other side has gone. Cancelling it may lose part of a message.
+    ///
+    /// # Errors
+    /// The connection broke, or what came is no such message.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> std::io::Result<Option<T>> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).await? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&line)?))
+    }
+}
+
+impl Outgoing {
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// The other side has gone.
+    pub async fn send<T: Serialize>(&mut self, message: &T) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.0.write_all(&line).await
+    }
+}

@@ -1,0 +1,391 @@
+//! The supervisor's life: takes its house, sweeps what dead ones left, serves clients, ends when nobody needs it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use super::addresses::Addresses;
+use super::protocol::{Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
+use super::state::{House, StateError, Workspace};
+use super::tenancy::{Tenancy, log_line};
+use super::watch;
+use crate::plan::{Plan, Site};
+use crate::report::Problem;
+use crate::runtime::{SpawnLoop, Spawner};
+
+/// Without an environment for this long, the supervisor ends.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a supervisor could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Its directories cannot be used, or another supervisor lives there.
+    #[error("failed to take the supervisor's directory")]
+    State(#[from] StateError),
+    /// Something that it needs at the beginning failed.
+    #[error("failed to {what}")]
+    Begin {
+        /// What.
+        what: &'static str,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The machine's addresses cannot be used.
+    #[error("failed to allocate addresses")]
+    Addresses(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+struct Server {
+    house: House,
+    identity: String,
+    addresses: Arc<Addresses>,
+    spawner: Spawner,
+    /// Starting is bound by CPU: more at once than cores makes each of them slower than one after the other.
+    starts: Semaphore,
+    environments: Mutex<BTreeMap<String, Arc<Tenancy>>>,
+    changed: Notify,
+    retired: AtomicBool,
+    numbers: AtomicU32,
+}
+
+/// Runs a supervisor in `house` until nobody needs it. Must be called on the main thread: it spawns from there.
+///
+/// # Errors
+/// It could not begin; nothing was started then.
+pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
+    let begin = |what| move |source| ServeError::Begin { what, source };
+    // Signals to the client's process group are not for the supervisor.
+    let _ = nix::unistd::setsid();
+    house.make()?;
+    let _lock = house.lock()?;
+    let identity = format!("{}-{}", std::process::id(), started_at());
+    sweep_the_dead(workspace, &house)?;
+    std::fs::write(house.identity(), &identity).map_err(begin("write the identity"))?;
+    let _watcher = start_watcher(&house).map_err(begin("start the watcher"))?;
+    let addresses =
+        Addresses::open(std::process::id().wrapping_mul(7919)).map_err(|error| ServeError::Addresses(Box::new(error)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(begin("start the runtime"))?;
+    let (spawner, spawn_loop) = Spawner::new();
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let server = Arc::new(Server {
+        house: house.clone(),
+        identity,
+        addresses,
+        spawner,
+        starts: Semaphore::new(cores),
+        environments: Mutex::default(),
+        changed: Notify::new(),
+        retired: AtomicBool::new(false),
+        numbers: AtomicU32::new(1),
+    });
+    let _context = runtime.enter();
+    let _ = std::fs::remove_file(house.socket());
+    let listener = UnixListener::bind(house.socket()).map_err(begin("listen on the socket"))?;
+    std::fs::set_permissions(house.socket(), PermissionsExt::from_mode(0o600)).map_err(begin("guard the socket"))?;
+    tell_ready().map_err(begin("tell the client"))?;
+    // One thread serves all clients: the futures of a start borrow, and so stay where they are.
+    let served = std::thread::spawn({
+        let handle = runtime.handle().clone();
+        move || {
+            handle.block_on(tokio::task::LocalSet::new().run_until(async { server.live(listener).await }));
+            // The process ends here: the main thread waits for things to spawn, which never come now.
+            let _ = std::fs::remove_dir_all(server.house.path());
+            std::process::exit(0)
+        }
+    });
+    SpawnLoop::serve(spawn_loop);
+    let _ = served.join();
+    Ok(())
+}
+
+/// Tells the client that waits on our standard output, and closes it.
+fn tell_ready() -> std::io::Result<()> {
+    let mut output = std::io::stdout();
+    output.write_all(b"ready\n")?;
+    output.flush()?;
+    let nothing = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(nothing)?;
+    Ok(())
+}
+
+fn started_at() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis()
+}
+
+/// Sweeps dead supervisors of this workspace and asks living ones of other builds to retire.
+fn sweep_the_dead(workspace: &Workspace, own: &House) -> Result<(), StateError> {
+    for house in workspace.houses()? {
+        if house.path() != own.path() && !watch::sweep(&house) {
+            super::client::retire(&house);
+        }
+    }
+    watch::clear(own);
+    Ok(())
+}
+
+/// Starts the process whose input closes when this one ends in any way.
+fn start_watcher(house: &House) -> std::io::Result<std::process::Child> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg("watch").arg(house.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+}
+
+impl Server {
+    async fn live(self: &Arc<Self>, listener: UnixListener) {
+        let signals = async {
+            let kind = tokio::signal::unix::SignalKind::terminate();
+            match tokio::signal::unix::signal(kind) {
+                Ok(mut terminate) => drop(terminate.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let accept = async {
+            loop {
+                if let Ok((stream, _)) = listener.accept().await {
+                    let server = Arc::clone(self);
+                    tokio::task::spawn_local(async move { server.converse(stream).await });
+                }
+            }
+        };
+        tokio::select! {
+            () = signals => log_line("asked to end"),
+            () = accept => {}
+            () = self.unneeded() => log_line("nobody needs this supervisor"),
+        }
+        // A client that connects now finds no socket and starts another supervisor.
+        let _ = std::fs::remove_file(self.house.socket());
+        self.end_all().await;
+    }
+
+    /// Returns when there has been no environment for a while, or none is left after retirement.
+    async fn unneeded(&self) {
+        loop {
+            let empty = self.lock().is_empty();
+            let limit = if self.retired.load(Ordering::Acquire) { Duration::from_millis(1) } else { IDLE_LIMIT };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = idle(limit), if empty => return,
+            }
+        }
+    }
+
+    async fn converse(self: &Arc<Self>, stream: UnixStream) {
+        let (incoming, mut outgoing) = sides(stream);
+        let mut requests = read_requests(incoming);
+        while let Some(request) = requests.recv().await {
+            let event = match request {
+                Request::Start(order) => {
+                    Box::pin(self.lend(*order, &mut requests, &mut outgoing)).await;
+                    return;
+                }
+                Request::Status => Event::Status(self.lock().values().map(|tenancy| tenancy.summary()).collect()),
+                Request::End { environment } => self.end(environment.as_deref()).await,
+                Request::Retire => {
+                    self.retired.store(true, Ordering::Release);
+                    self.changed.notify_one();
+                    Event::Done
+                }
+                Request::Release | Request::Keep | Request::Signal { .. } | Request::Restart { .. } => {
+                    Event::Failed(Problem::new("this connection holds no lease"))
+                }
+            };
+            if outgoing.send(&event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Starts an environment and lends it until the connection ends, or it is released or ended.
+    async fn lend(self: &Arc<Self>, order: Order, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
+        let begun = Instant::now();
+        let tenancy = match self.admit(order) {
+            Ok(tenancy) => tenancy,
+            Err(problem) => return drop(outgoing.send(&Event::Failed(problem)).await),
+        };
+        let outcome = self.start(&tenancy, requests, outgoing).await;
+        if let Ok(()) = outcome {
+            let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if outgoing.send(&Event::Lent { took_ms }).await.is_ok() {
+                self.hold(&tenancy, requests, outgoing).await;
+            }
+        }
+        tenancy.begin_end();
+        match outcome {
+            Err(Some(problem)) => {
+                // The client may look for what is left: it is told when nothing is.
+                self.remove(&tenancy).await;
+                let _ = outgoing.send(&Event::Failed(problem)).await;
+            }
+            Ok(()) | Err(None) => {
+                let _ = outgoing.send(&Event::Done).await;
+                self.remove(&tenancy).await;
+            }
+        }
+    }
+
+    /// Makes the plan at an address of its own, without starting anything yet.
+    fn admit(&self, order: Order) -> Result<Arc<Tenancy>, Problem> {
+        let claim = self.addresses.claim(&order.spec.ports(order.scope == crate::plan::Scope::Infrastructure));
+        let claim = claim.map_err(|error| {
+            Problem::from_error(&error).hint("end what holds the port, or give the part another `port` in the description")
+        })?;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let environment = format!("{}-{}-{number}", order.spec.name, std::process::id());
+        let site = Site {
+            directory: self.house.path().join(&environment),
+            environment: environment.clone(),
+            supervisor: self.identity.clone(),
+            address: claim.address(),
+            binaries: order.binaries.clone(),
+        };
+        let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
+        let plan = plan.map_err(|error| Problem::from_error(&error))?;
+        let tenancy = Arc::new(Tenancy::new(plan, order, claim));
+        self.lock().insert(environment, Arc::clone(&tenancy));
+        self.changed.notify_one();
+        Ok(tenancy)
+    }
+
+    /// Starts it; `Err(None)` when nobody waits for it any more.
+    async fn start(
+        &self,
+        tenancy: &Arc<Tenancy>,
+        requests: &mut mpsc::Receiver<Request>,
+        outgoing: &mut Outgoing,
+    ) -> Result<(), Option<Problem>> {
+        let gone = |_| None;
+        outgoing.send(&Event::Planned(Box::new(tenancy.plan.clone()))).await.map_err(gone)?;
+        let (events, mut steps) = mpsc::unbounded_channel();
+        let starting = async {
+            let _permit = self.starts.acquire().await;
+            tenancy.start(&self.spawner, events).await
+        };
+        let mut starting = Box::pin(starting);
+        let started = loop {
+            tokio::select! {
+                biased;
+                Some(step) = steps.recv() => outgoing.send(&step).await.map_err(gone)?,
+                // Whatever the client says before it has its environment, it no longer wants it.
+                _ = requests.recv() => return Err(None),
+                () = tenancy.ending() => return Err(Some(Problem::new("the environment was ended by another command"))),
+                started = &mut starting => break started,
+            }
+        };
+        // The last steps were told in the same moment in which the start ended.
+        while let Ok(step) = steps.try_recv() {
+            outgoing.send(&step).await.map_err(gone)?;
+        }
+        started.map_err(|error| Some(failure(tenancy, &error)))
+    }
+
+    /// Serves the holder of a lease until it releases it or is gone.
+    async fn hold(&self, tenancy: &Arc<Tenancy>, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
+        loop {
+            let request = tokio::select! {
+                request = requests.recv() => request,
+                () = tenancy.ending() => return,
+            };
+            let event = match request {
+                None | Some(Request::Release) => return,
+                Some(Request::Signal { part, signal }) => signalled(tenancy, &part, signal),
+                Some(Request::Restart { part }) => match tenancy.restart(&part, &self.spawner).await {
+                    Ok(()) => Event::Done,
+                    Err(error) => Event::Failed(Problem::from_error(&error)),
+                },
+                Some(Request::Keep) => match tenancy.keep() {
+                    Ok(directory) => Event::Kept { directory },
+                    Err(error) => Event::Failed(Problem::from_error(&error)),
+                },
+                Some(Request::Status) => Event::Status(vec![tenancy.summary()]),
+                Some(Request::Start(_) | Request::End { .. } | Request::Retire) => {
+                    Event::Failed(Problem::new("this connection already holds a lease; use another one"))
+                }
+            };
+            if outgoing.send(&event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn end(&self, environment: Option<&str>) -> Event {
+        let chosen: Vec<_> = {
+            let environments = self.lock();
+            let wanted = environments.iter().filter(|(id, _)| environment.is_none_or(|wanted| wanted == id.as_str()));
+            wanted.map(|(_, tenancy)| Arc::clone(tenancy)).collect()
+        };
+        if let (Some(environment), true) = (environment, chosen.is_empty()) {
+            return Event::Failed(Problem::new(format!("there is no environment {environment}")));
+        }
+        futures_util::future::join_all(chosen.iter().map(|tenancy| self.remove(tenancy))).await;
+        Event::Done
+    }
+
+    async fn end_all(&self) {
+        self.end(None).await;
+    }
+
+    /// Ends an environment, whoever else does it at the same time, and forgets it when it is gone.
+    async fn remove(&self, tenancy: &Arc<Tenancy>) {
+        tenancy.begin_end();
+        tenancy.complete_end().await;
+        self.lock().remove(&tenancy.plan.site.environment);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Tenancy>>> {
+        self.environments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads requests until the client is gone.
+fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Request> {
+    let (sender, receiver) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok(Some(request)) = incoming.next::<Request>().await {
+            if sender.send(request).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Tells of a failed start, with the logs kept where the message says they are.
+fn failure(tenancy: &Tenancy, error: &crate::runtime::StartError) -> Problem {
+    let problem = Problem::from_error(error);
+    match tenancy.keep() {
+        Ok(kept) => {
+            let logs = tenancy.directory().display().to_string();
+            let message = problem.message.replace(&logs, &kept.display().to_string());
+            Problem::new(message).hint(format!("logs, plan and description are kept in {}", kept.display()))
+        }
+        Err(keeping) => problem.hint(format!("the logs could not be kept: {keeping}")),
+    }
+}
+
+fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
+    let signal = match signal {
+        PartSignal::Stop => Signal::SIGTERM,
+        PartSignal::Kill => Signal::SIGKILL,
+        PartSignal::Pause => Signal::SIGSTOP,
+        PartSignal::Resume => Signal::SIGCONT,
+    };
+    if tenancy.processes.signal(part, signal) {
+        return Event::Done;
+    }
+    let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
+    Event::Failed(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))))
+}
+
+#[expect(clippy::disallowed_methods, reason = "an idle limit is a length of time, not a wait for a state")]
+async fn idle(limit: Duration) {
+    tokio::time::sleep(limit).await;
+}

@@ -1,0 +1,221 @@
+//! Where a supervisor and its environments lie on disk.
+//!
+//! ```text
+//! <base>/<workspace>/start.lock                  held by a client while it starts a supervisor
+//! <base>/<workspace>/<build>/lock                held by the supervisor as long as it lives
+//! <base>/<workspace>/<build>/{identity,socket,log}
+//! <base>/<workspace>/<build>/<environment>/      data and logs of one environment
+//! ```
+//! The base is `$GREENROOM_STATE`, else a directory of the user's in memory (`/dev/shm`) where that has room,
+//! else in the temporary directory.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+/// Below this much free space, `/dev/shm` is left alone (containers often have 64 MiB).
+const MEMORY_FREE_BYTES_MIN: u64 = 1 << 30;
+/// Others may pass through (PostgreSQL runs as `nobody` under root), not look around.
+const MODE: u32 = 0o711;
+
+/// The directories of one workspace.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// Root of the workspace's sources.
+    pub root: PathBuf,
+    /// `<base>/<workspace>`.
+    pub directory: PathBuf,
+}
+
+/// The directory of one supervisor.
+#[derive(Clone, Debug)]
+pub struct House(PathBuf);
+
+/// Why the directories cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A directory could not be made or read.
+    #[error("failed to use the state directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The directory is somebody else's.
+    #[error("the state directory {} belongs to user {owner}; set GREENROOM_STATE to a directory of yours", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// The current directory lies in no workspace.
+    #[error("no workspace (a Cargo.lock) in {} or above it; run this inside the project", from.display())]
+    NoWorkspace {
+        /// Where the search began.
+        from: PathBuf,
+    },
+    /// A lock could not be taken.
+    #[error("failed to lock {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl Workspace {
+    /// The workspace around the current directory.
+    ///
+    /// # Errors
+    /// There is none, or its state directory cannot be used.
+    pub fn here() -> Result<Self, StateError> {
+        let from = std::env::current_dir()
+            .map_err(|source| StateError::Directory { path: PathBuf::from("."), source })?;
+        let root = from.ancestors().filter(|path| path.join("Cargo.lock").is_file()).last();
+        let root = root.ok_or_else(|| StateError::NoWorkspace { from: from.clone() })?.to_owned();
+        let base = base()?;
+        let directory = base.join(short_hash(root.as_os_str()));
+        make(&directory)?;
+        Ok(Self { root, directory })
+    }
+
+    /// The house of supervisors of the build that `binary` is.
+    ///
+    /// # Errors
+    /// The binary cannot be read.
+    pub fn house(&self, binary: &Path) -> Result<House, StateError> {
+        let failed = |source| StateError::Directory { path: binary.to_owned(), source };
+        let metadata = std::fs::metadata(binary).map_err(failed)?;
+        let build = format!("{}/{}/{}/{}", binary.display(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+        Ok(House(self.directory.join(short_hash(OsStr::new(&build)))))
+    }
+
+    /// The houses of all supervisors of this workspace, living or dead.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn houses(&self) -> Result<Vec<House>, StateError> {
+        let failed = |source| StateError::Directory { path: self.directory.clone(), source };
+        let mut houses = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
+                houses.push(House(path));
+            }
+        }
+        houses.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(houses)
+    }
+
+    /// Waits for the lock that serialises the starting of supervisors.
+    ///
+    /// # Errors
+    /// The lock file cannot be made.
+    pub fn lock_start(&self) -> Result<Flock<std::fs::File>, StateError> {
+        let path = self.directory.join("start.lock");
+        lock(&path, FlockArg::LockExclusive)
+    }
+}
+
+impl House {
+    /// The house at a path.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The Unix socket on which its supervisor listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+
+    /// The supervisor's own log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The file that says what the processes of its supervisor carry.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.0.join("identity")
+    }
+
+    /// Makes the directory.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(&self) -> Result<(), StateError> {
+        make(&self.0)
+    }
+
+    /// Takes the lock that a living supervisor holds; fails at once where one lives.
+    ///
+    /// # Errors
+    /// A supervisor lives there, or the file cannot be made.
+    pub fn lock(&self) -> Result<Flock<std::fs::File>, StateError> {
+        let path = self.0.join("lock");
+        let held = lock(&path, FlockArg::LockExclusiveNonblock)?;
+        // A sweep removes the file while it holds the lock: then this lock is of a file that is gone.
+        let inode = |metadata: io::Result<std::fs::Metadata>| metadata.ok().map(|metadata| metadata.ino());
+        if inode(held.metadata()) == inode(std::fs::metadata(&path)) {
+            Ok(held)
+        } else {
+            Err(StateError::Lock { path, source: io::Error::other("it was removed meanwhile") })
+        }
+    }
+}
+
+/// A text for a name: the first 8 hexadecimal digits of its SHA-256.
+#[must_use]
+pub fn short_hash(text: &OsStr) -> String {
+    let digest = Sha256::digest(text.as_encoded_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn lock(path: &Path, how: FlockArg) -> Result<Flock<std::fs::File>, StateError> {
+    let failed = |source| StateError::Lock { path: path.to_owned(), source };
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    Flock::lock(file, how).map_err(|(_, errno)| failed(errno.into()))
+}
+
+fn base() -> Result<PathBuf, StateError> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let base = match std::env::var_os("GREENROOM_STATE") {
+        Some(path) => std::path::absolute(&path)
+            .map_err(|source| StateError::Directory { path: PathBuf::from(path), source })?,
+        None if memory_has_room() => PathBuf::from(format!("/dev/shm/greenroom-{uid}")),
+        None => std::env::temp_dir().join(format!("greenroom-{uid}")),
+    };
+    make(&base)?;
+    let metadata =
+        std::fs::metadata(&base).map_err(|source| StateError::Directory { path: base.clone(), source })?;
+    if metadata.uid() != uid {
+        return Err(StateError::Foreign { path: base, owner: metadata.uid() });
+    }
+    Ok(base)
+}
+
+fn memory_has_room() -> bool {
+    let room = nix::sys::statvfs::statvfs("/dev/shm");
+    room.is_ok_and(|room| room.blocks_available() as u64 * room.fragment_size() as u64 >= MEMORY_FREE_BYTES_MIN)
+}
+
+fn make(path: &Path) -> Result<(), StateError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(MODE).create(path);
+    made.map_err(|source| StateError::Directory { path: path.to_owned(), source })
+}

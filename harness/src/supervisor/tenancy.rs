@@ -1,0 +1,213 @@
+//! One environment from its admission to its end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::Signal;
+use tokio::sync::{mpsc, watch};
+
+use super::addresses::Claim;
+use super::protocol::{Event, Order, PartSummary, Summary};
+use crate::plan::{Kind, Plan};
+use crate::runtime::start::Starter;
+use crate::wire::WarmOptions;
+use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
+
+/// How long an ended part may take before it is killed.
+const END_LIMIT: Duration = Duration::from_millis(800);
+
+/// One environment: what runs, who holds it, how far it is.
+#[derive(Debug)]
+pub(super) struct Tenancy {
+    pub(super) plan: Plan,
+    pub(super) order: Order,
+    pub(super) processes: Arc<Processes>,
+    since: SystemTime,
+    parts: Mutex<BTreeMap<String, (PartState, Option<u64>)>>,
+    ready: AtomicBool,
+    /// Dropped last, when nothing of the environment listens any more.
+    claim: Mutex<Option<Claim>>,
+    /// Becomes true when the end has begun, whoever asked for it.
+    ending: watch::Sender<bool>,
+}
+
+/// Keeps the state of the parts and tells the client of every step.
+struct Steps<'a> {
+    tenancy: &'a Tenancy,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Tenancy {
+    pub(super) fn new(plan: Plan, order: Order, claim: Claim) -> Self {
+        let planned = plan.parts.iter().map(|part| (part.name.clone(), (PartState::Planned, None)));
+        Self {
+            parts: Mutex::new(planned.collect()),
+            plan,
+            order,
+            processes: Arc::default(),
+            since: SystemTime::now(),
+            ready: AtomicBool::new(false),
+            claim: Mutex::new(Some(claim)),
+            ending: watch::Sender::new(false),
+        }
+    }
+
+    /// Starts all parts; `events` hears of every step.
+    pub(super) async fn start(&self, spawner: &Spawner, events: mpsc::UnboundedSender<Event>) -> Result<(), StartError> {
+        let starter = Starter {
+            spawner,
+            processes: &self.processes,
+            progress: &Steps { tenancy: self, events },
+            deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
+            warm: self.warm_options(),
+        };
+        runtime::start(&self.plan, &self.order.spec.observe.history, &starter).await?;
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Starts one part again that has ended.
+    pub(super) async fn restart(&self, part: &str, spawner: &Spawner) -> Result<(), StartError> {
+        let (events, _unheard) = mpsc::unbounded_channel();
+        let starter = Starter {
+            spawner,
+            processes: &self.processes,
+            progress: &Steps { tenancy: self, events },
+            deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
+            warm: self.warm_options(),
+        };
+        runtime::start::restart(&self.plan, part, &starter).await
+    }
+
+    fn warm_options(&self) -> WarmOptions {
+        let kafka = self.order.spec.kafka.as_ref();
+        let internal = kafka.map_or(1, |kafka| kafka.replication);
+        WarmOptions {
+            replication: internal,
+            min_insync_replicas: kafka.map_or(1, |kafka| kafka.min_insync_replicas),
+            offsets_partitions: 1,
+            transaction_partitions: 1,
+        }
+    }
+
+    /// Begins the end: nothing more starts, every process is signalled. The first call answers `true`.
+    pub(super) fn begin_end(&self) -> bool {
+        let first = !self.ending.send_replace(true);
+        if first {
+            self.processes.close();
+            self.processes.signal_all(|part| self.death_signal(part));
+        }
+        first
+    }
+
+    /// Completes the end after [`Tenancy::begin_end`]: waits, removes the directory, gives the address back.
+    pub(super) async fn complete_end(&self) {
+        if !self.processes.all_ended(END_LIMIT).await {
+            self.processes.signal_all(|_| Signal::SIGKILL);
+            self.processes.all_ended(END_LIMIT).await;
+        }
+        let (environment, directory) = (self.plan.site.environment.clone(), self.plan.site.directory.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            // What a part has started and detached into a session of its own.
+            runtime::signal_each(&runtime::carriers(ENVIRONMENT_VARIABLE, &environment), Signal::SIGKILL);
+            std::fs::remove_dir_all(&directory)
+        });
+        // Two may complete the end at the same time; the second finds nothing.
+        let failed = removed.await.ok().and_then(Result::err);
+        if let Some(error) = failed.filter(|error| error.kind() != std::io::ErrorKind::NotFound) {
+            log_line(&format!("failed to remove {}: {error}", self.plan.site.directory.display()));
+        }
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Returns when the end has begun.
+    pub(super) async fn ending(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
+    /// Copies logs, plan and description to a directory that stays, and says which.
+    pub(super) fn keep(&self) -> std::io::Result<PathBuf> {
+        let kept = self.order.evidence.join(&self.plan.site.environment);
+        let logs = kept.join("logs");
+        std::fs::create_dir_all(&logs)?;
+        for part in &self.plan.parts {
+            if let Some(name) = part.log.file_name().filter(|_| part.log.exists()) {
+                std::fs::copy(&part.log, logs.join(name))?;
+            }
+        }
+        std::fs::write(kept.join("plan.json"), self.plan.to_text())?;
+        let description = toml::to_string(&self.order.spec).map_err(std::io::Error::other)?;
+        std::fs::write(kept.join("environment.toml"), description)?;
+        Ok(kept)
+    }
+
+    /// Where the logs lie while the environment lives.
+    pub(super) fn directory(&self) -> &Path {
+        &self.plan.site.directory
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let states = self.lock_parts().clone();
+        let part = |part: &crate::plan::Part| {
+            let (state, ready_ms) = states.get(&part.name).cloned().unwrap_or((PartState::Planned, None));
+            let exit = self.processes.exit_of(&part.name);
+            PartSummary {
+                name: part.name.clone(),
+                version: part.version.clone(),
+                addresses: part.addresses.clone(),
+                state: exit.map_or(state, |status| PartState::Exited(status.to_string())),
+                pid: self.processes.pid_of(&part.name),
+                ready_ms,
+                log: part.log.clone(),
+            }
+        };
+        let state = match (*self.ending.borrow(), self.ready.load(Ordering::Acquire)) {
+            (true, _) => "ending",
+            (false, true) => "ready",
+            (false, false) => "starting",
+        };
+        Summary {
+            environment: self.plan.site.environment.clone(),
+            name: self.plan.name.clone(),
+            state: state.to_owned(),
+            holder: self.order.holder.clone(),
+            since_s: self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            variables: self.plan.variables.clone(),
+            parts: self.plan.parts.iter().map(part).collect(),
+        }
+    }
+
+    fn death_signal(&self, part: &str) -> Signal {
+        let kind = self.plan.part(part).map_or(&Kind::Redis, |part| &part.kind);
+        runtime::death_signal(kind)
+    }
+
+    fn lock_parts(&self) -> MutexGuard<'_, BTreeMap<String, (PartState, Option<u64>)>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Steps<'_> {
+    fn started(&self, part: &str) {
+        self.tenancy.lock_parts().insert(part.to_owned(), (PartState::Starting, None));
+        let _ = self.events.send(Event::Started { part: part.to_owned() });
+    }
+
+    fn ready(&self, part: &str, took: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.tenancy.lock_parts().insert(part.to_owned(), (PartState::Ready, Some(took_ms)));
+        let _ = self.events.send(Event::Ready { part: part.to_owned(), took_ms });
+    }
+}
+
+/// Writes a line to the supervisor's log, which is its standard error.
+pub(super) fn log_line(line: &str) {
+    #[expect(clippy::print_stderr, reason = "the supervisor's standard error is its log")]
+    {
+        eprintln!("{line}");
+    }
+}

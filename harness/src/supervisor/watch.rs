@@ -1,0 +1,72 @@
+//! Ends and removes what a dead supervisor left: its processes and its directories, nothing else.
+//!
+//! Two use it: the watcher, a process of its own whose input closes when the supervisor dies in any way,
+//! and the next supervisor of the workspace.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::state::House;
+use crate::runtime::{self, SUPERVISOR_VARIABLE};
+
+/// How long a swept process may take to end.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The watcher's life: waits until its input closes, then sweeps the house if its supervisor died in it.
+pub fn watch(house: &House) {
+    // In a session of its own, so that what ends the supervisor's does not end the watcher.
+    let _ = nix::unistd::setsid();
+    let mut end = Vec::new();
+    let _ = std::io::stdin().read_to_end(&mut end);
+    sweep(house);
+}
+
+/// Sweeps a house, unless a supervisor lives in it; `true` if it did.
+pub fn sweep(house: &House) -> bool {
+    if !house.path().is_dir() {
+        return false;
+    }
+    let Ok(_lock) = house.lock() else {
+        return false;
+    };
+    if let Ok(identity) = std::fs::read_to_string(house.identity()) {
+        end_all_of(&identity, house.path());
+    }
+    // A failure leaves files to the next sweep.
+    let _ = std::fs::remove_dir_all(house.path());
+    true
+}
+
+/// Removes what an earlier supervisor left in the house that the caller has just locked.
+pub fn clear(house: &House) {
+    if let Ok(identity) = std::fs::read_to_string(house.identity()) {
+        end_all_of(&identity, house.path());
+    }
+    let entries = std::fs::read_dir(house.path()).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.path().is_dir()) {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+/// Ends every process of a supervisor and waits until they have gone.
+fn end_all_of(identity: &str, directory: &Path) {
+    let deadline = Instant::now() + SWEEP_DEADLINE;
+    let mut postgres_signal = Signal::SIGQUIT;
+    loop {
+        let carriers = runtime::carriers(SUPERVISOR_VARIABLE, identity);
+        let postgres = runtime::postgres_in(directory);
+        if (carriers.is_empty() && postgres.is_empty()) || Instant::now() > deadline {
+            return;
+        }
+        runtime::signal_each(&carriers, Signal::SIGKILL);
+        runtime::signal_each(&postgres, postgres_signal);
+        if Instant::now() + SWEEP_DEADLINE / 2 > deadline {
+            postgres_signal = Signal::SIGKILL;
+        }
+        #[expect(clippy::disallowed_methods, reason = "the pause between two looks, bounded by the deadline")]
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,132 @@
+//! The project's commands: builds what they need and hands over.
+//!
+//! `test-env` and `bench` are the `greenroom` binary's; `test` is cargo-nextest's; `lint` is Cargo's own.
+//!
+//! Deliberately absent: dependencies and logic, so that the first command of a day starts at once.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// The version that CI and everyone else runs.
+const NEXTEST_VERSION: &str = "0.9.151";
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [ARGUMENTS]   run every test under cargo-nextest, installed if missing; ARGUMENTS are nextest's
+  test-env …         environments by hand: up, run, status, logs, down, doctor, plan (see test-env --help)
+  bench …            measurements (see bench --help)
+  lint               formatting and lints, as CI wants them
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("test") => test(&arguments[1..]),
+        Some("test-env" | "bench") => greenroom(&arguments),
+        Some("lint") => lint(),
+        Some("help" | "--help" | "-h") => {
+            say(USAGE);
+            Ok(())
+        }
+        Some(other) => Err(Failed::Because(format!("there is no command {other}\n\n{USAGE}"))),
+        None => Err(Failed::Because(USAGE.to_owned())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever failed has said why.
+        Err(Failed::With(code)) => ExitCode::from(code),
+        Err(Failed::Because(message)) => {
+            say(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Failed {
+    With(u8),
+    Because(String),
+}
+
+/// Hands over to the harness's own binary.
+fn greenroom(arguments: &[String]) -> Result<(), Failed> {
+    build()?;
+    let binaries = binaries()?;
+    let mut command = Command::new(binaries.join("greenroom"));
+    // From here on this process is that one: signals reach it, and its exit code is ours.
+    let error = std::os::unix::process::CommandExt::exec(command.args(arguments).env("GREENROOM_BINARIES", &binaries));
+    Err(Failed::Because(format!("failed to run {}: {error}", binaries.join("greenroom").display())))
+}
+
+fn test(arguments: &[String]) -> Result<(), Failed> {
+    let nextest = nextest()?;
+    build()?;
+    let mut command = Command::new(nextest);
+    command.args(["nextest", "run", "--workspace"]).args(arguments).env("GREENROOM_BINARIES", binaries()?);
+    run(&mut command)
+}
+
+fn lint() -> Result<(), Failed> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))
+}
+
+/// Builds every binary of the workspace.
+fn build() -> Result<(), Failed> {
+    run(cargo().args(["build", "--workspace", "--bins"]).env("CARGO_TERM_QUIET", quiet()))
+}
+
+/// Cargo tells of its progress only where there is a person or a log to read it for the first, long build.
+fn quiet() -> &'static str {
+    let built = binaries().is_ok_and(|directory| directory.join("greenroom").exists());
+    if built { "true" } else { "false" }
+}
+
+/// The pinned cargo-nextest: the installed one where it is of this version, else one of the project's own.
+fn nextest() -> Result<PathBuf, Failed> {
+    let installed = Command::new("cargo-nextest").args(["nextest", "--version"]).output();
+    let fits = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).contains(NEXTEST_VERSION);
+    if installed.is_ok_and(|output| fits(&output)) {
+        return Ok(PathBuf::from("cargo-nextest"));
+    }
+    let own = tools()?.join(format!("cargo-nextest-{NEXTEST_VERSION}"));
+    let binary = own.join("bin").join("cargo-nextest");
+    if !binary.is_file() {
+        say(&format!("installing cargo-nextest {NEXTEST_VERSION} (once, some minutes)"));
+        let install = ["install", "cargo-nextest", "--version", NEXTEST_VERSION, "--locked", "--root"];
+        run(cargo().args(install).arg(&own).env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(binary)
+}
+
+/// Where tools of the project's own are installed, apart from the user's.
+fn tools() -> Result<PathBuf, Failed> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let missing = "neither XDG_CACHE_HOME nor HOME is set: there is nowhere to install cargo-nextest";
+    Ok(cache.ok_or_else(|| Failed::Because(missing.to_owned()))?.join("greenroom").join("tools"))
+}
+
+/// Where Cargo puts the binaries: beside this one.
+fn binaries() -> Result<PathBuf, Failed> {
+    let own = std::env::current_exe().map_err(|error| Failed::Because(format!("failed to find xtask: {error}")))?;
+    Ok(own.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn run(command: &mut Command) -> Result<(), Failed> {
+    let status = command.status().map_err(|error| {
+        Failed::Because(format!("failed to run {}: {error}", command.get_program().to_string_lossy()))
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failed::With(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+#[expect(clippy::print_stderr, reason = "the commands speak to a person")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
