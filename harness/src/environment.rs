@@ -239,8 +239,11 @@ impl Environment {
     }
 
     /// Returns when somebody else has ended the environment.
-    pub async fn ended(&mut self) {
-        self.lease.ended().await;
+    ///
+    /// # Errors
+    /// The supervisor died, and the environment with it.
+    pub async fn ended(&mut self) -> Result<(), EnvironmentError> {
+        Ok(self.lease.ended().await?)
     }
 
     /// Gives the environment back; returns when its end is certain.

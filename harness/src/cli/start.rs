@@ -87,7 +87,10 @@ impl Up {
             let directory = environment.plan().site.directory.clone();
             tokio::select! {
                 () = asked_to_end() => environment.release().await?,
-                () = environment.ended() => {}
+                ended = environment.ended() => {
+                    ended?;
+                    say("the environment was ended by another command");
+                }
             }
             gone(&directory).await?;
             Ok(ExitCode::SUCCESS)

@@ -205,9 +205,12 @@ impl Lease {
     }
 
     /// Returns when the environment has been ended by somebody else.
-    pub async fn ended(&mut self) {
+    ///
+    /// # Errors
+    /// The supervisor died, and the environment with it.
+    pub async fn ended(&mut self) -> Result<(), ClientError> {
         // Unasked, the supervisor says only one thing: that it is over.
-        let _ = self.connection.receive().await;
+        self.connection.receive().await.map(drop)
     }
 }
 
