@@ -1,0 +1,119 @@
+package greenroom;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.Map;
+
+import kafka.server.KafkaConfig;
+import kafka.server.KafkaRaftServer;
+import org.apache.kafka.common.compress.Compression;
+import org.apache.kafka.common.protocol.ByteBufferAccessor;
+import org.apache.kafka.common.protocol.ObjectSerializationCache;
+import org.apache.kafka.common.record.internal.MemoryRecords;
+import org.apache.kafka.common.record.internal.SimpleRecord;
+import org.apache.kafka.common.utils.Time;
+import org.apache.kafka.common.utils.Utils;
+import org.apache.kafka.metadata.MetadataRecordSerde;
+import org.apache.kafka.metadata.bootstrap.BootstrapDirectory;
+import org.apache.kafka.metadata.bootstrap.BootstrapMetadata;
+import org.apache.kafka.server.common.ApiMessageAndVersion;
+import org.apache.kafka.server.common.Feature;
+import org.apache.kafka.server.common.MetadataVersion;
+
+/**
+ * Starts one real Kafka node per properties file, all in this JVM: three files for the colocated layout, one for
+ * the separate. The nodes share nothing but the JVM: each has its own id, listeners and data directory, and they
+ * elect and replicate over TCP.
+ *
+ * The life of the JVM hangs on standard input: when it closes, the holder is gone and the JVM halts with code 0, at
+ * once, as by SIGKILL, because the orderly shutdown of a combined quorum can hang for minutes (KAFKA-14287). The line
+ * "exit" ends the JVM by System.exit instead, which lets it write its AOT cache or class archive; the nodes are not
+ * shut down in either case. A node that fails ends all of them with code 1: a cluster of two is not what was asked.
+ */
+public final class Launcher {
+    private Launcher() {
+    }
+
+    public static void main(String[] nodeFiles) {
+        if (nodeFiles.length == 0) {
+            fail("no node file was given: name one properties file per node", null);
+        }
+        for (String nodeFile : nodeFiles) {
+            new Thread(() -> run(nodeFile), "node " + nodeFile).start();
+        }
+        awaitEndOfInput();
+    }
+
+    private static void run(String nodeFile) {
+        try {
+            KafkaConfig config = KafkaConfig.fromProps(Utils.loadProps(nodeFile), false);
+            writeFeatureLevels(config.metadataLogDir());
+            KafkaRaftServer node = new KafkaRaftServer(config, Time.SYSTEM);
+            node.startup();
+            node.awaitShutdown();
+        } catch (Throwable cause) {
+            fail("the node of " + nodeFile + " failed", cause);
+        }
+        fail("the node of " + nodeFile + " has stopped by itself", null);
+    }
+
+    /**
+     * Writes what "kafka-storage format" writes beside meta.properties: the levels of all features of this Kafka
+     * version. Without the file a node runs with metadata.version alone, that is, without the new group protocol and
+     * with transactions of the first version. A node that is started again keeps its file.
+     *
+     * Kafka's own writer of this file takes 8 MiB of heap for its 400 bytes, and does so in each node.
+     */
+    private static void writeFeatureLevels(String directory) throws IOException {
+        Path file = Path.of(directory, BootstrapDirectory.BINARY_BOOTSTRAP_FILENAME);
+        if (Files.exists(file)) {
+            return;
+        }
+        MetadataVersion version = MetadataVersion.latestProduction();
+        Map<String, Short> levels = new HashMap<>();
+        for (Feature feature : Feature.PRODUCTION_FEATURES) {
+            levels.put(feature.featureName(), feature.defaultLevel(version));
+        }
+        SimpleRecord[] records = BootstrapMetadata.fromVersions(version, levels, "greenroom").records().stream()
+            .map(record -> new SimpleRecord(Time.SYSTEM.milliseconds(), null, serialized(record)))
+            .toArray(SimpleRecord[]::new);
+        ByteBuffer batch = MemoryRecords.withRecords(Compression.NONE, records).buffer();
+        Files.write(file, Utils.toArray(batch));
+    }
+
+    private static byte[] serialized(ApiMessageAndVersion record) {
+        ObjectSerializationCache cache = new ObjectSerializationCache();
+        ByteBuffer buffer = ByteBuffer.allocate(MetadataRecordSerde.INSTANCE.recordSize(record, cache));
+        MetadataRecordSerde.INSTANCE.write(record, cache, new ByteBufferAccessor(buffer));
+        return buffer.array();
+    }
+
+    private static void awaitEndOfInput() {
+        try {
+            BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+            for (String line = input.readLine(); line != null; line = input.readLine()) {
+                if (line.equals("exit")) {
+                    System.exit(0);
+                }
+            }
+        } catch (Throwable closed) {
+            // An input that cannot be read is as good as closed.
+        }
+        Runtime.getRuntime().halt(0);
+    }
+
+    private static void fail(String message, Throwable cause) {
+        System.err.println("greenroom launcher: " + message);
+        if (cause != null) {
+            cause.printStackTrace();
+        }
+        System.err.flush();
+        Runtime.getRuntime().halt(1);
+    }
+}

@@ -1,0 +1,200 @@
+//! What environments are made of: found on the machine, fetched or made once, then only looked up.
+//!
+//! [`prepare`] answers with a [`Toolchain`]: a JDK, Kafka's jars with a class archive for each layout, PostgreSQL with a
+//! prepared data directory, and a Redis server. Whatever is made lies in the [`store`], one directory per hash of what
+//! it was made from; a finished one never changes. The steps, each in its own file: [`jdk`] looks, [`maven`] fetches
+//! and compiles, [`postgres`] and [`redis`] unpack, [`archive`] trains.
+//!
+//! Deliberately absent: starting an environment. The processes run here (Maven, `initdb`, the brokers of the training
+//! run) end before [`prepare`] returns. A PostgreSQL that runs as another user needs its copy of the data directory
+//! changed to that user, with mode 0700; whoever copies it does that.
+
+mod archive;
+mod child;
+mod error;
+mod jdk;
+mod maven;
+mod postgres;
+mod redis;
+mod store;
+mod train;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::PrepareError;
+pub use postgres::UNPRIVILEGED_ID;
+
+use crate::spec::Layout;
+use store::Store;
+
+/// All that a plan needs to know of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    /// The JDK that runs the brokers.
+    pub jdk: Jdk,
+    /// Kafka's jars and class archives.
+    pub kafka: Kafka,
+    /// The PostgreSQL server.
+    pub postgres: Postgres,
+    /// The Redis server.
+    pub redis: Redis,
+}
+
+/// An installed JDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jdk {
+    /// Its directory, holding `bin/java`.
+    pub home: PathBuf,
+    /// Its feature version, such as 25.
+    pub major: u16,
+    /// Its full version, such as `25.0.3`.
+    pub version: String,
+}
+
+/// Kafka's server jars.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kafka {
+    /// Its version.
+    pub version: String,
+    /// All jars of a node, the launcher's among them, in the order in which the archives were made.
+    pub classpath: Vec<PathBuf>,
+    /// Archive for three brokers in one JVM.
+    pub colocated_archive: Option<Archive>,
+    /// Archive for one broker in a JVM.
+    pub separate_archive: Option<Archive>,
+}
+
+/// Loaded and linked classes in a file that a JVM maps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// Which of the JDK's two mechanisms reads it.
+    pub kind: ArchiveKind,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// A mechanism of the JDK for class archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArchiveKind {
+    /// AOT cache, made in one step since JDK 25 (JEP 514).
+    AotCache,
+    /// Dynamic AppCDS archive (JEP 350), for older JDKs.
+    AppCds,
+}
+
+/// A PostgreSQL server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Postgres {
+    /// Its directory, holding `bin/postgres`, `lib` and `share`; others may read it.
+    pub home: PathBuf,
+    /// Its version, such as `17.11`.
+    pub version: String,
+    /// A data directory as `initdb` leaves it: superuser `postgres`, UTF-8, trusting 127.0.0.0/8. Never run on it; copy
+    /// it. Made by root, it belongs to `nobody`.
+    pub data_template: PathBuf,
+}
+
+/// A Redis server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redis {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its version.
+    pub version: String,
+}
+
+/// How to prepare.
+#[derive(Clone, Debug, Default)]
+pub struct PrepareOptions {
+    /// Fetch nothing; what is missing is an error that names it. What can be made from what is there, is made.
+    pub offline: bool,
+    /// Where the store is, instead of the user's cache directory.
+    pub cache: Option<PathBuf>,
+}
+
+/// Something that happened while preparing. Nothing is told of what was there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being prepared, for a person.
+    pub step: String,
+    /// What happened to it.
+    pub state: ProgressState,
+}
+
+/// What happened to a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgressState {
+    /// Another process is making the same; it is waited for.
+    Waiting,
+    /// What was stored is damaged and is made anew; says what is damaged.
+    Damaged(String),
+    /// It began.
+    Started,
+    /// It ended well.
+    Done {
+        /// How long it took.
+        elapsed: Duration,
+    },
+}
+
+/// Finds, fetches and makes all that environments need, and says where it is.
+///
+/// Blocks: a few milliseconds where all is there, a minute or two where nothing is. Several processes may do so at
+/// once, and each may be killed at any point.
+///
+/// # Errors
+/// Something is missing, has the wrong version, cannot be read or written, or failed; the error says what, where and
+/// what to do.
+pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> Result<Toolchain, PrepareError> {
+    let store = Store::open(options.cache.as_deref())?;
+    let mut reporter = Reporter { progress };
+    let jdk = jdk::choose(&jdk::Places::of_this_machine())?;
+    let jars = maven::jars(&store, &jdk, options.offline, &mut reporter)?;
+    let postgres = postgres::prepare(&store, &jars, &mut reporter)?;
+    let redis = redis::prepare(&store, &jars, &mut reporter)?;
+    let mut kafka = Kafka {
+        version: maven::pinned("kafka.version").to_owned(),
+        classpath: jars.kafka,
+        colocated_archive: None,
+        separate_archive: None,
+    };
+    for layout in [Layout::Colocated, Layout::Separate] {
+        let archive = archive::prepare(&store, &jdk, &kafka, &jars.build, layout, &mut reporter)?;
+        match layout {
+            Layout::Colocated => kafka.colocated_archive = Some(archive),
+            Layout::Separate => kafka.separate_archive = Some(archive),
+        }
+    }
+    Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis })
+}
+
+/// Where prepared things are stored, without preparing or making anything.
+///
+/// # Errors
+/// No place can be told, because neither a cache nor a home directory is set.
+pub fn cache_directory(explicit: Option<&Path>) -> Result<PathBuf, PrepareError> {
+    store::location(explicit)
+}
+
+/// Tells of steps.
+struct Reporter<'a> {
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Reporter<'_> {
+    fn tell(&mut self, step: &str, state: ProgressState) {
+        (self.progress)(Progress { step: step.to_owned(), state });
+    }
+
+    fn step<T>(&mut self, step: &str, work: impl FnOnce() -> Result<T, PrepareError>) -> Result<T, PrepareError> {
+        let begun = Instant::now();
+        self.tell(step, ProgressState::Started);
+        let value = work()?;
+        self.tell(step, ProgressState::Done { elapsed: begun.elapsed() });
+        Ok(value)
+    }
+}

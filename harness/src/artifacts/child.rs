@@ -1,0 +1,128 @@
+//! Programs that are run while preparing. None outlives its [`Program`]: dropping it kills it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::PrepareError;
+use super::error::at;
+
+/// A running program whose output goes to a log.
+#[derive(Debug)]
+pub(super) struct Program {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts `command`, appending its output to `log`. Its input is a pipe that closes when this is dropped or when
+    /// this process ends in any way.
+    pub(super) fn start(name: &str, mut command: Command, log: &Path) -> Result<Self, PrepareError> {
+        let output = OpenOptions::new().create(true).append(true).open(log).map_err(at("open the log", log))?;
+        let errors = output.try_clone().map_err(at("open the log", log))?;
+        command.stdin(Stdio::piped()).stdout(output).stderr(errors);
+        let program = PathBuf::from(command.get_program());
+        let child = command.spawn().map_err(at("run", &program))?;
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+    }
+
+    /// Writes a line to its input.
+    pub(super) fn tell(&mut self, line: &str) -> Result<(), PrepareError> {
+        let sent = self.child.stdin.as_mut().map(|input| writeln!(input, "{line}"));
+        // A program that has ended reads nothing; waiting for it tells how it ended.
+        sent.transpose().or_else(|_| Ok::<_, PrepareError>(None)).map(drop)
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, PrepareError> {
+        self.child.try_wait().map_err(|source| self.lost(source))
+    }
+
+    /// Waits until it ends by itself, at most for `limit`.
+    pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus, PrepareError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.failed(&format!("has not ended after {} s", limit.as_secs())));
+            }
+            pause();
+        }
+    }
+
+    /// Waits as [`Program::wait`] does; any code but 0 is an error.
+    pub(super) fn succeed(&mut self, limit: Duration) -> Result<(), PrepareError> {
+        let status = self.wait(limit)?;
+        if status.success() { Ok(()) } else { Err(self.failed(&format!("ended with {status}"))) }
+    }
+
+    /// An error about this program with the end of its log.
+    pub(super) fn failed(&self, how: &str) -> PrepareError {
+        let output = fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let mut detail = last_lines(&output, 20);
+        detail.push_str(&format!("\nall of it is in {}", self.log.display()));
+        PrepareError::new(format!("{} {how}", self.name)).detail(detail).notice_full_disk(&output)
+    }
+
+    fn lost(&self, source: std::io::Error) -> PrepareError {
+        PrepareError { source: Some(source), ..PrepareError::new(format!("lost sight of {}", self.name)) }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Empties a log, so that an error shows this run's output only.
+pub(super) fn empty(log: &Path) -> Result<(), PrepareError> {
+    File::create(log).map(drop).map_err(at("write the log", log))
+}
+
+/// The pause between two looks at something that is waited for.
+pub(super) fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "blocking code; every caller looks again and has a deadline")]
+    std::thread::sleep(Duration::from_millis(10));
+}
+
+/// The last lines of a program's output.
+fn last_lines(output: &str, count: usize) -> String {
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_program_shows_the_end_of_its_output_and_its_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; exit 3"]);
+        let mut program = Program::start("the program", command, &log).unwrap();
+        let error = program.succeed(Duration::from_secs(10)).unwrap_err();
+        assert!(error.message.starts_with("the program ended with"), "{error}");
+        assert!(error.detail.unwrap().starts_with("one\ntwo\n"));
+    }
+
+    #[test]
+    fn a_dropped_program_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let program = Program::start("sleep", command, &directory.path().join("log")).unwrap();
+        let pid = nix::unistd::Pid::from_raw(program.child.id().try_into().unwrap());
+        drop(program);
+        assert_eq!(nix::sys::signal::kill(pid, None), Err(nix::Error::ESRCH));
+    }
+}

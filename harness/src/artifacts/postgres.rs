@@ -1,0 +1,88 @@
+//! PostgreSQL's programs, unpacked, and a data directory as `initdb` leaves it, made once.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::child::{self, Program};
+use super::error::at;
+use super::maven::{Jars, pinned};
+use super::store::{Key, Store};
+use super::{Postgres, PrepareError, Reporter};
+
+/// The data directory's properties. The collation is PostgreSQL's own, so that text sorts by code point on every
+/// machine and in every image; small WAL segments make a directory of 25 MB instead of 40, which is copied for each
+/// environment; nothing is worth a sync, because an interrupted build is thrown away.
+const INITDB: [&str; 9] = [
+    "--username=postgres",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--auth=trust",
+    "--wal-segsize=1",
+    "--no-sync",
+    "--no-instructions",
+];
+
+/// Who may connect: anyone on this machine's loopback addresses, whichever the environment has. The server listens on
+/// no other.
+const HOST_BASED_ACCESS: &str = "\
+# Written by greenroom: every environment has a loopback address of its own.
+local all         all             trust
+host  all         all 127.0.0.0/8 trust
+host  replication all 127.0.0.0/8 trust
+";
+
+/// User and group `nobody`, as whom PostgreSQL runs under root, which it refuses to be.
+pub const UNPRIVILEGED_ID: u32 = 65_534;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The server of this machine.
+pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -> Result<Postgres, PrepareError> {
+    let root = nix::unistd::geteuid().is_root();
+    let owner = if root { "nobody" } else { "self" };
+    let version = pinned("postgres.version").trim_end_matches(".0");
+    let inputs = [version, &jars.build, &INITDB.join(" "), HOST_BASED_ACCESS, owner];
+    let key = Key::new("postgres", &inputs);
+    let entry = store.entry(&key, &format!("PostgreSQL {version}"), reporter, |directory| {
+        let home = directory.join("home");
+        unpack(&jars.postgres, &home)?;
+        let log = store.log(&key)?;
+        child::empty(&log)?;
+        initialise(&home, &directory.join("data"), root, &log)
+    })?;
+    let home = entry.path.join("home");
+    Ok(Postgres { home, version: version.to_owned(), data_template: entry.path.join("data") })
+}
+
+/// Unpacks the one `.txz` of the jar.
+fn unpack(jar: &Path, home: &Path) -> Result<(), PrepareError> {
+    let broken = |error: zip::result::ZipError| PrepareError::io("read", jar, error.into());
+    let mut zip = zip::ZipArchive::new(File::open(jar).map_err(at("open", jar))?).map_err(broken)?;
+    let name = zip.file_names().find(|name| name.ends_with(".txz")).map(str::to_owned);
+    let name = name.ok_or_else(|| PrepareError::new(format!("{} holds no .txz", jar.display())))?;
+    let packed = zip.by_name(&name).map_err(broken)?;
+    fs::create_dir(home).map_err(at("make the directory", home))?;
+    tar::Archive::new(liblzma::read::XzDecoder::new(packed)).unpack(home).map_err(at("unpack into", home))?;
+    // Whatever the umask: the server may run as another user.
+    fs::set_permissions(home, fs::Permissions::from_mode(0o755)).map_err(at("set the mode of", home))
+}
+
+fn initialise(home: &Path, data: &Path, root: bool, log: &Path) -> Result<(), PrepareError> {
+    fs::create_dir(data).map_err(at("make the directory", data))?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", data))?;
+    let mut command = Command::new(home.join("bin/initdb"));
+    command.args(INITDB).arg("--pgdata").arg(data).current_dir(home).env_clear().env("PATH", "/usr/bin:/bin");
+    if root {
+        chown(data, Some(UNPRIVILEGED_ID), Some(UNPRIVILEGED_ID)).map_err(at("change the owner of", data))?;
+        command.uid(UNPRIVILEGED_ID).gid(UNPRIVILEGED_ID);
+    }
+    Program::start("initdb", command, log)?.succeed(LIMIT)?;
+    let access = data.join("pg_hba.conf");
+    fs::write(&access, HOST_BASED_ACCESS).map_err(at("write", &access))
+}

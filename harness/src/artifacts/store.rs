@@ -1,0 +1,186 @@
+//! Where prepared things lie: one directory for each hash of what it was made from.
+//!
+//! An entry is built in a directory beside its final place and renamed there when it is complete, so a process that
+//! is killed leaves nothing that looks finished. Building happens under a lock of the entry's own: several processes
+//! that need the same thing wait for the first, and what a killed one left is removed by the next. A finished entry
+//! never changes; its [`manifest`] tells when somebody else has changed it.
+//!
+//! Deliberately absent: removal of entries that no version needs any more. Deleting the whole store is always safe
+//! while nothing runs from it.
+
+mod location;
+mod manifest;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::error::at;
+use super::{PrepareError, ProgressState, Reporter};
+pub(super) use location::location;
+pub(super) use manifest::{hex, sha256};
+use manifest::{Manifest, State};
+
+/// A directory of entries.
+#[derive(Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+/// Names one entry: what kind of thing, and the hash of what it is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    name: String,
+}
+
+/// A finished entry.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its directory.
+    pub(super) path: PathBuf,
+    /// Differs whenever the entry was built anew, also from the same inputs.
+    pub(super) build: String,
+}
+
+impl Key {
+    /// The key of a `kind` of thing made from `inputs`.
+    pub(super) fn new(kind: &str, inputs: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for input in inputs {
+            // Lengths keep neighbouring inputs apart.
+            hash.update(input.len().to_le_bytes());
+            hash.update(input);
+        }
+        let digest = hex(&hash.finalize());
+        Self { name: format!("{kind}-{}", &digest[..16]) }
+    }
+
+    /// Its name, usable in a file name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Store {
+    /// Opens the store of this user, or the one in `explicit`, and makes its directory if it is absent.
+    pub(super) fn open(explicit: Option<&Path>) -> Result<Self, PrepareError> {
+        let root = location(explicit)?;
+        location::check(&root, nix::unistd::geteuid().is_root())?;
+        if !root.is_dir() {
+            fs::create_dir_all(&root).map_err(at("make the cache directory", &root))?;
+            open_to_others(&root)?;
+        }
+        fs::read_dir(&root).map_err(at("read the cache directory", &root))?;
+        Ok(Self { root })
+    }
+
+    /// Its directory.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file that takes the output of a program run for `key`; made if it is absent.
+    pub(super) fn log(&self, key: &Key) -> Result<PathBuf, PrepareError> {
+        let directory = self.root.join("logs");
+        fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
+        Ok(directory.join(format!("{}.log", key.name)))
+    }
+
+    /// The entry of this key, built by `build` in the directory given to it if it is absent or damaged.
+    pub(super) fn entry(
+        &self,
+        key: &Key,
+        step: &str,
+        reporter: &mut Reporter<'_>,
+        build: impl FnOnce(&Path) -> Result<(), PrepareError>,
+    ) -> Result<Entry, PrepareError> {
+        let path = self.root.join(&key.name);
+        if let State::Intact(build) = manifest::examine(&path)? {
+            return Ok(Entry { path, build });
+        }
+        let _lock = self.lock(key, step, reporter)?;
+        match manifest::examine(&path)? {
+            // Another process was first.
+            State::Intact(build) => return Ok(Entry { path, build }),
+            State::Absent => {}
+            State::Damaged(what) => {
+                reporter.tell(step, ProgressState::Damaged(what));
+                self.discard(&path, key)?;
+            }
+        }
+        self.remove_leftovers(key)?;
+        let directory = self.root.join(format!("{}{}", building(key), std::process::id()));
+        fs::create_dir(&directory).map_err(at("make the directory", &directory))?;
+        let built = reporter.step(step, || {
+            open_to_others(&directory)?;
+            build(&directory)?;
+            Manifest::of(&directory)?.write(&directory)
+        });
+        let build = match built {
+            Ok(build) => build,
+            Err(error) => {
+                // What cannot be removed now is removed by the next process that builds this entry.
+                let _ = fs::remove_dir_all(&directory);
+                return Err(error);
+            }
+        };
+        fs::rename(&directory, &path).map_err(at("rename into place", &path))?;
+        Ok(Entry { path, build })
+    }
+
+    fn lock(&self, key: &Key, step: &str, reporter: &mut Reporter<'_>) -> Result<File, PrepareError> {
+        let directory = self.root.join("locks");
+        fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
+        let path = directory.join(&key.name);
+        let file = File::create(&path).map_err(at("open the lock", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                reporter.tell(step, ProgressState::Waiting);
+                file.lock().map_err(at("lock", &path))?;
+            }
+            Err(TryLockError::Error(error)) => return Err(PrepareError::io("lock", &path, error)),
+        }
+        Ok(file)
+    }
+
+    /// Takes a damaged entry away at once, so that a process killed while removing it leaves no half of it.
+    fn discard(&self, path: &Path, key: &Key) -> Result<(), PrepareError> {
+        let aside = self.root.join(format!("{}damaged", building(key)));
+        let _ = fs::remove_dir_all(&aside);
+        fs::rename(path, &aside).map_err(at("move away the damaged", path))
+    }
+
+    fn remove_leftovers(&self, key: &Key) -> Result<(), PrepareError> {
+        let entries = fs::read_dir(&self.root).map_err(at("read the cache directory", &self.root))?;
+        for entry in entries {
+            let entry = entry.map_err(at("read the cache directory", &self.root))?;
+            if entry.file_name().to_string_lossy().starts_with(&building(key)) {
+                let path = entry.path();
+                remove_tree(&path).map_err(at("remove what an interrupted run left in", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn building(key: &Key) -> String {
+    format!(".building-{}-", key.name)
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// PostgreSQL may run as another user, who must get to its programs whatever the umask is.
+fn open_to_others(directory: &Path) -> Result<(), PrepareError> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(at("set the mode of", directory))
+}

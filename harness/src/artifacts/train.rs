@@ -1,0 +1,232 @@
+//! The training run: a real cluster that does once what scenarios will do, watched by the JVM that writes the archive.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::PrepareError;
+use super::archive::Java;
+use super::child::{Program, pause};
+use super::error::at;
+use crate::plan::kafka::{NodeSettings, meta_properties, server_properties};
+use crate::spec::{Layout, Timings};
+
+const NODES: u16 = 3;
+const TOPIC: &str = "training";
+const RECORDS: usize = 50;
+
+/// Without an archive a cluster starts in three to ten seconds.
+const READY: Duration = Duration::from_secs(90);
+/// For each operation of the client.
+const OPERATION: Duration = Duration::from_secs(30);
+
+/// What is trained.
+#[derive(Debug)]
+pub(super) struct Training<'a> {
+    /// The JVM.
+    pub(super) java: &'a Java<'a>,
+    /// How the brokers lie.
+    pub(super) layout: Layout,
+    /// Directory for the nodes; removed at the end.
+    pub(super) directory: &'a Path,
+    /// Takes the output of the JVMs.
+    pub(super) log: &'a Path,
+}
+
+/// Runs a cluster through its paces; the JVM with `recording_flag` ends in order, so that it writes its archive.
+///
+/// In the separate layout one of three JVMs records.
+pub(super) fn run(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
+    let place = Place::free()?;
+    let files = write_nodes(training.directory, &place)?;
+    let recording = [recording_flag.to_owned()];
+    let name = "the broker of the training run";
+    let mut programs = Vec::new();
+    let jvms: Vec<&[PathBuf]> = match training.layout {
+        Layout::Colocated => vec![&files],
+        Layout::Separate => files.chunks(1).collect(),
+    };
+    for (index, node_files) in jvms.into_iter().enumerate() {
+        let flags: &[String] = if index == 0 { &recording } else { &[] };
+        programs.push(Program::start(name, training.java.command(flags, node_files), training.log)?);
+    }
+    ready(&place, &mut programs)?;
+    if let Err(error) = exercise(&place) {
+        return Err(programs[0].failed(&format!("failed its exercise: {error}")));
+    }
+    programs[0].tell("exit")?;
+    programs[0].succeed(limit)?;
+    drop(programs);
+    fs::remove_dir_all(training.directory).map_err(at("remove", training.directory))
+}
+
+/// An address with all ports of the cluster free.
+#[derive(Debug)]
+struct Place {
+    host: Ipv4Addr,
+    client_ports: [u16; NODES as usize],
+    controller_ports: [u16; NODES as usize],
+}
+
+impl Place {
+    /// Looks in 127.200.0.0/16, where no environment lives.
+    fn free() -> Result<Self, PrepareError> {
+        let client_ports = [9092, 9093, 9094];
+        let controller_ports = [9192, 9193, 9194];
+        let seed = std::process::id();
+        for attempt in 0..50 {
+            // Neighbouring process ids and attempts land far apart.
+            let [_, _, high, low] = (seed.wrapping_add(attempt * 7_919)).wrapping_mul(40_503).to_be_bytes();
+            let host = Ipv4Addr::new(127, 200, high, low.clamp(1, 254));
+            let free = |port: &u16| TcpListener::bind(SocketAddrV4::new(host, *port)).is_ok();
+            if client_ports.iter().chain(&controller_ports).all(free) {
+                return Ok(Self { host, client_ports, controller_ports });
+            }
+        }
+        Err(PrepareError::new("found no loopback address for the training run with ports 9092 to 9094 and 9192 to 9194 free")
+            .detail("tried 50 addresses in 127.200.0.0/16"))
+    }
+
+    fn brokers(&self) -> String {
+        let brokers = self.client_ports.map(|port| format!("{}:{port}", self.host));
+        brokers.join(",")
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.brokers());
+        config
+    }
+}
+
+/// Writes the files of all nodes and answers their properties files.
+fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareError> {
+    let mut files = Vec::new();
+    for node_id in 1..=NODES {
+        let data_dir = directory.join(format!("data-{node_id}"));
+        fs::create_dir_all(&data_dir).map_err(at("make the directory", &data_dir))?;
+        let settings = NodeSettings {
+            node_id: u32::from(node_id),
+            host: place.host,
+            client_ports: &place.client_ports,
+            controller_ports: &place.controller_ports,
+            data_dir: &data_dir,
+            cluster_id: "greenroom-training",
+            replication: NODES,
+            min_insync_replicas: 2,
+            timings: Timings::Fast,
+        };
+        let own = directory.join(format!("node-{node_id}.properties"));
+        for (path, text) in
+            [(data_dir.join("meta.properties"), meta_properties(&settings)), (own.clone(), server_properties(&settings))]
+        {
+            fs::write(&path, text).map_err(at("write", &path))?;
+        }
+        files.push(own);
+    }
+    Ok(files)
+}
+
+/// Waits until the brokers know one another.
+fn ready(place: &Place, programs: &mut [Program]) -> Result<(), PrepareError> {
+    let consumer: BaseConsumer = place.client().create().map_err(client_failed)?;
+    let deadline = Instant::now() + READY;
+    loop {
+        for program in &mut *programs {
+            if let Some(status) = program.ended()? {
+                return Err(program.failed(&format!("ended while starting, with {status}")));
+            }
+        }
+        let known = consumer.fetch_metadata(None, Duration::from_millis(500)).map(|data| data.brokers().len());
+        if known.is_ok_and(|known| known == usize::from(NODES)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(programs[0].failed(&format!("is not ready after {} s", READY.as_secs())));
+        }
+        pause();
+    }
+}
+
+fn client_failed(error: KafkaError) -> PrepareError {
+    PrepareError::new(format!("failed to make a Kafka client: {error}"))
+}
+
+/// What scenarios do: topics, acknowledged records, a group, a transaction.
+fn exercise(place: &Place) -> Result<(), KafkaError> {
+    create_topic(place)?;
+    produce(place)?;
+    transact(place)?;
+    consume(place)
+}
+
+fn create_topic(place: &Place) -> Result<(), KafkaError> {
+    let admin: AdminClient<DefaultClientContext> = place.client().create()?;
+    let topic = NewTopic::new(TOPIC, 3, TopicReplication::Fixed(i32::from(NODES)));
+    let options = AdminOptions::new().operation_timeout(Some(OPERATION)).request_timeout(Some(OPERATION));
+    let topics = [topic];
+    let created = admin.create_topics(&topics, &options);
+    // The client answers from a thread of its own, so any executor will do.
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let results = runtime.map_err(|_| KafkaError::Canceled)?.block_on(created)?;
+    let failed = results.into_iter().find_map(Result::err);
+    failed.map_or(Ok(()), |(_, code)| Err(KafkaError::AdminOp(code)))
+}
+
+fn produce(place: &Place) -> Result<(), KafkaError> {
+    let producer: BaseProducer = place.client().set("acks", "all").set("linger.ms", "0").create()?;
+    send(&producer)?;
+    producer.flush(OPERATION)
+}
+
+fn transact(place: &Place) -> Result<(), KafkaError> {
+    let producer: BaseProducer = place.client().set("transactional.id", "training").create()?;
+    producer.init_transactions(OPERATION)?;
+    producer.begin_transaction()?;
+    send(&producer)?;
+    producer.commit_transaction(OPERATION)
+}
+
+fn send(producer: &BaseProducer) -> Result<(), KafkaError> {
+    for number in 0..RECORDS {
+        let key = format!("key-{}", number % 7);
+        let record = BaseRecord::to(TOPIC).key(&key).payload("{\"eventId\":1}");
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    Ok(())
+}
+
+/// Reads what both producers sent, through a group, and commits.
+fn consume(place: &Place) -> Result<(), KafkaError> {
+    let mut config = place.client();
+    config.set("group.id", "training").set("auto.offset.reset", "earliest").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create()?;
+    consumer.subscribe(&[TOPIC])?;
+    let deadline = Instant::now() + OPERATION;
+    let mut seen = 0;
+    while seen < 2 * RECORDS {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(record) => {
+                record?;
+                seen += 1;
+            }
+            None if Instant::now() >= deadline => {
+                return Err(KafkaError::Global(rdkafka::types::RDKafkaErrorCode::OperationTimedOut));
+            }
+            None => {}
+        }
+    }
+    consumer.commit_consumer_state(CommitMode::Sync)?;
+    for partition in 0..3 {
+        consumer.fetch_watermarks(TOPIC, partition, OPERATION)?;
+    }
+    Ok(())
+}
