@@ -3,7 +3,7 @@
 //!
 //! It speaks the wire protocol over plain TCP because librdkafka's own timers cost 0.1 to 1 s on each
 //! of these steps, several times what the brokers need. Start reading at [`prepare`], which runs all of it;
-//! [`connection`] sends one request and reads its answer, [`call`] pins the protocol versions.
+//! `connection` sends one request and reads its answer, `call` pins the protocol versions.
 //!
 //! Deliberately absent: a general client. There is no TLS or SASL, no version negotiation (each request
 //! has one version that Kafka 4 accepts, KIP-896), no batching, no compression, no offset or group
@@ -34,24 +34,26 @@ pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use produce::acknowledge;
 pub use topics::{Topic, create_topics};
-pub use warm::{WarmOptions, Warmth, warm};
+pub use warm::{WarmOptions, Warmth, make_topics, warm};
 
-/// How long each step of [`prepare`] took. Topics and warming run side by side.
+/// How long each step of [`prepare`] took.
 #[derive(Clone, Copy, Debug)]
 pub struct Preparation {
     /// Until every broker listed every broker.
     pub listed: Duration,
     /// From then until every topic had its leaders and replicas on every broker.
     pub topics: Duration,
-    /// The steps of warming, counted from the same moment as `topics`.
+    /// What came after it.
     pub warmth: Warmth,
 }
 
 /// Takes a cluster from "processes spawned" to "the first real operation of a client succeeds at once":
-/// waits until every broker lists all of them, then makes `topics` and warms the coordinators side by side.
+/// waits until every broker lists all of them, makes `topics`, and warms what clients meet first.
+///
+/// Who has clients to start makes the three calls itself and starts them after the second.
 ///
 /// # Errors
-/// The first step that fails, or whatever was still missing at `deadline`.
+/// The first step that fails for good, or that was still failing at `deadline`.
 pub async fn prepare(
     brokers: &[SocketAddrV4],
     topics: &[Topic],
@@ -61,16 +63,8 @@ pub async fn prepare(
     let began = Instant::now();
     cluster_listed(brokers, deadline).await?;
     let listed = began.elapsed();
-    let making = async {
-        let began = Instant::now();
-        create_topics(brokers, topics, deadline).await?;
-        Ok::<_, WireError>(began.elapsed())
-    };
-    let (topics, warmth) =
-        tokio::try_join!(Box::pin(making), Box::pin(warm(brokers, options, deadline)))?;
-    Ok(Preparation {
-        listed,
-        topics,
-        warmth,
-    })
+    Box::pin(make_topics(brokers, topics, options, deadline)).await?;
+    let made = began.elapsed();
+    let warmth = Box::pin(warm(brokers, deadline)).await?;
+    Ok(Preparation { listed, topics: made.saturating_sub(listed), warmth })
 }

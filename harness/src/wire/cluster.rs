@@ -35,27 +35,16 @@ pub struct ClusterView {
 /// # Errors
 /// At `deadline`: which brokers were missing from whose view, and which of them refused the connection.
 /// At once: an answer that is not Kafka's.
-pub async fn cluster_listed(
-    brokers: &[SocketAddrV4],
-    deadline: Instant,
-) -> Result<ClusterView, WireError> {
+pub async fn cluster_listed(brokers: &[SocketAddrV4], deadline: Instant) -> Result<ClusterView, WireError> {
     let began = Instant::now();
     first(brokers)?;
-    let views = brokers
-        .iter()
-        .map(|viewer| listed_by(*viewer, brokers, deadline));
-    let (views, missing): (Vec<_>, Vec<_>) = try_join_all(views)
-        .await?
-        .into_iter()
-        .partition(Result::is_ok);
+    let views = brokers.iter().map(|viewer| listed_by(*viewer, brokers, deadline));
+    let (views, missing): (Vec<_>, Vec<_>) = try_join_all(views).await?.into_iter().partition(Result::is_ok);
     let missing: Vec<Missing> = missing.into_iter().filter_map(Result::err).collect();
     match views.into_iter().flatten().next() {
         Some(view) if missing.is_empty() => Ok(view),
         _ => Err(WireError::Deadline {
-            awaited: format!(
-                "a cluster of {} brokers that know one another",
-                brokers.len()
-            ),
+            awaited: format!("a cluster of {} brokers that know one another", brokers.len()),
             waited_ms: began.elapsed().as_millis(),
             source: Some(Box::new(WireError::Unlisted(missing))),
         }),
@@ -91,40 +80,19 @@ async fn listed_by(
         Some(error) => error.to_string(),
         None => "no answer".to_owned(),
     };
-    Ok(Err(Missing {
-        viewer,
-        unlisted: Vec::new(),
-        controller: false,
-        silent: Some(silent),
-    }))
+    Ok(Err(Missing { viewer, unlisted: Vec::new(), controller: false, silent: Some(silent) }))
 }
 
-fn complete(
-    viewer: SocketAddrV4,
-    brokers: &[SocketAddrV4],
-    answer: &MetadataResponse,
-) -> Result<ClusterView, Missing> {
+fn complete(viewer: SocketAddrV4, brokers: &[SocketAddrV4], answer: &MetadataResponse) -> Result<ClusterView, Missing> {
     let listed = brokers_of(answer);
-    let unlisted: Vec<SocketAddrV4> = brokers
-        .iter()
-        .filter(|address| !listed.iter().any(|broker| broker.address == **address))
-        .copied()
-        .collect();
+    let unlisted: Vec<SocketAddrV4> =
+        brokers.iter().filter(|address| !listed.iter().any(|broker| broker.address == **address)).copied().collect();
     let controller = answer.controller_id != BrokerId(-1);
     if !unlisted.is_empty() || !controller {
-        return Err(Missing {
-            viewer,
-            unlisted,
-            controller,
-            silent: None,
-        });
+        return Err(Missing { viewer, unlisted, controller, silent: None });
     }
     Ok(ClusterView {
-        cluster_id: answer
-            .cluster_id
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        cluster_id: answer.cluster_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         brokers: listed,
     })
 }
@@ -137,10 +105,7 @@ pub(super) fn brokers_of(answer: &MetadataResponse) -> Vec<Broker> {
         .filter_map(|broker| {
             let host: Ipv4Addr = broker.host.parse().ok()?;
             let port = u16::try_from(broker.port).ok()?;
-            Some(Broker {
-                node_id: broker.node_id.0,
-                address: SocketAddrV4::new(host, port),
-            })
+            Some(Broker { node_id: broker.node_id.0, address: SocketAddrV4::new(host, port) })
         })
         .collect();
     brokers.sort();
@@ -148,10 +113,7 @@ pub(super) fn brokers_of(answer: &MetadataResponse) -> Vec<Broker> {
 }
 
 /// One broker's metadata of `topics`, without creating any.
-pub(super) async fn metadata(
-    peer: &mut Peer,
-    topics: &[&str],
-) -> Result<MetadataResponse, WireError> {
+pub(super) async fn metadata(peer: &mut Peer, topics: &[&str]) -> Result<MetadataResponse, WireError> {
     let named = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
     let request = MetadataRequest::default()
         .with_topics(Some(topics.iter().map(named).collect()))

@@ -19,8 +19,11 @@ use super::error::{DecodeError, WireError};
 const CLIENT_ID: &str = "greenroom";
 /// The longest answer that is read. Metadata of a test cluster is a few kilobytes.
 const FRAME_BYTES_MAX: i32 = 16 * 1024 * 1024;
-/// How long one answer is awaited: longer than any broker timer here, short of a hung start.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one answer is awaited, also on a machine where several clusters start at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a broker may work on a request that carries a timeout: short of `ANSWER_TIMEOUT`, so that it is
+/// the broker that says what took too long. In milliseconds.
+pub(super) const BROKER_TIMEOUT_MS: i32 = 4_000;
 
 /// A broker and, once something was asked, the open connection to it.
 ///
@@ -35,11 +38,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(address: SocketAddrV4) -> Self {
-        Self {
-            address,
-            stream: None,
-            correlation: 0,
-        }
+        Self { address, stream: None, correlation: 0 }
     }
 
     pub(super) fn address(&self) -> SocketAddrV4 {
@@ -67,16 +66,8 @@ impl Peer {
             None => connect(broker).await?,
         };
         self.correlation = self.correlation.wrapping_add(1);
-        let unreadable = |source| WireError::Unreadable {
-            broker,
-            request: C::NAME,
-            source,
-        };
-        let cut_off = |source| WireError::CutOff {
-            broker,
-            request: C::NAME,
-            source,
-        };
+        let unreadable = |source| WireError::Unreadable { broker, request: C::NAME, source };
+        let cut_off = |source| WireError::CutOff { broker, request: C::NAME, source };
         let frame = encode(request, self.correlation).map_err(unreadable)?;
         stream.write_all(&frame).await.map_err(cut_off)?;
         let length = stream.read_i32().await.map_err(cut_off)?;
@@ -94,21 +85,14 @@ impl Peer {
     pub(super) fn check<C: Call>(&self, code: i16, subject: &str) -> Result<(), WireError> {
         match code.err() {
             None => Ok(()),
-            Some(code) => Err(WireError::Refused {
-                broker: self.address,
-                request: C::NAME,
-                subject: subject.to_owned(),
-                code,
-            }),
+            Some(code) => {
+                Err(WireError::Refused { broker: self.address, request: C::NAME, subject: subject.to_owned(), code })
+            }
         }
     }
 
     /// Unwraps the entry about `subject` that an answer must contain.
-    pub(super) fn entry<C: Call, T>(
-        &self,
-        entry: Option<T>,
-        subject: &str,
-    ) -> Result<T, WireError> {
+    pub(super) fn entry<C: Call, T>(&self, entry: Option<T>, subject: &str) -> Result<T, WireError> {
         entry.ok_or_else(|| WireError::Unreadable {
             broker: self.address,
             request: C::NAME,
@@ -149,10 +133,7 @@ fn decode<C: Call>(mut body: Bytes, correlation: i32) -> Result<C::Answer, Decod
     let malformed = |source: anyhow::Error| DecodeError::Malformed(source.into());
     let found = (&body[..]).get_i32();
     if found != correlation {
-        return Err(DecodeError::Correlation {
-            expected: correlation,
-            found,
-        });
+        return Err(DecodeError::Correlation { expected: correlation, found });
     }
     let header_version = <C::Answer as HeaderVersion>::header_version(C::VERSION);
     ResponseHeader::decode(&mut body, header_version).map_err(malformed)?;

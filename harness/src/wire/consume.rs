@@ -57,11 +57,7 @@ pub async fn first_record_through_new_group(
     member.commit(deadline).await?;
     let committed = began.elapsed();
     member.leave_and_remove(deadline).await?;
-    Ok(FirstRecord {
-        joined,
-        consumed,
-        committed,
-    })
+    Ok(FirstRecord { joined, consumed, committed })
 }
 
 /// Reads from where the group left off, which for a new group is the partition's beginning,
@@ -79,7 +75,7 @@ pub(super) async fn read_first(
 
 async fn read(member: &mut Member, brokers: &[SocketAddrV4], topic: &str) -> Result<(), WireError> {
     member.committed().await?;
-    let mut leader = leader_of(brokers, topic, 0).await?;
+    let mut leader = leader_of(brokers, topic).await?;
     let offset = earliest(&mut leader, topic).await?;
     while !fetch(&mut leader, topic, offset).await? {}
     Ok(())
@@ -87,17 +83,10 @@ async fn read(member: &mut Member, brokers: &[SocketAddrV4], topic: &str) -> Res
 
 async fn earliest(leader: &mut Peer, topic: &str) -> Result<i64, WireError> {
     let partition = ListOffsetsPartition::default().with_timestamp(EARLIEST);
-    let asked = ListOffsetsTopic::default()
-        .with_name(topic_name(topic))
-        .with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_topics(vec![asked]);
+    let asked = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
     let answer = leader.ask(&request).await?;
-    let partition = answer
-        .topics
-        .first()
-        .and_then(|topic| topic.partitions.first());
+    let partition = answer.topics.first().and_then(|topic| topic.partitions.first());
     let partition = leader.entry::<ListOffsetsRequest, _>(partition, topic)?;
     leader.check::<ListOffsetsRequest>(partition.error_code, topic)?;
     Ok(partition.offset)
@@ -105,12 +94,8 @@ async fn earliest(leader: &mut Peer, topic: &str) -> Result<i64, WireError> {
 
 /// Fetches once; says whether a record came.
 async fn fetch(leader: &mut Peer, topic: &str, offset: i64) -> Result<bool, WireError> {
-    let partition = FetchPartition::default()
-        .with_fetch_offset(offset)
-        .with_partition_max_bytes(FETCH_BYTES_MAX);
-    let asked = FetchTopic::default()
-        .with_topic(topic_name(topic))
-        .with_partitions(vec![partition]);
+    let partition = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(FETCH_BYTES_MAX);
+    let asked = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
     let request = FetchRequest::default()
         .with_max_wait_ms(FETCH_WAIT_MS)
         .with_min_bytes(1)
@@ -118,14 +103,8 @@ async fn fetch(leader: &mut Peer, topic: &str, offset: i64) -> Result<bool, Wire
         .with_topics(vec![asked]);
     let answer = leader.ask(&request).await?;
     leader.check::<FetchRequest>(answer.error_code, topic)?;
-    let partition = answer
-        .responses
-        .first()
-        .and_then(|topic| topic.partitions.first());
+    let partition = answer.responses.first().and_then(|topic| topic.partitions.first());
     let partition = leader.entry::<FetchRequest, _>(partition, topic)?;
     leader.check::<FetchRequest>(partition.error_code, topic)?;
-    Ok(partition
-        .records
-        .as_ref()
-        .is_some_and(|records| !records.is_empty()))
+    Ok(partition.records.as_ref().is_some_and(|records| !records.is_empty()))
 }

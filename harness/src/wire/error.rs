@@ -141,21 +141,12 @@ impl WireError {
             | Self::Unanswered { .. }
             | Self::Unlisted(_)
             | Self::TopicNotReady { .. } => true,
-            // Some that Kafka calls final are passing states of a cluster that is still starting:
-            // too few brokers registered, and a transaction whose end is still being written.
+            // Two that Kafka calls final are passing states of a cluster that is still starting.
             Self::Refused { code, .. } => {
                 code.is_retriable()
-                    || matches!(
-                        code,
-                        ResponseError::InvalidReplicationFactor
-                            | ResponseError::BrokerNotAvailable
-                            | ResponseError::ConcurrentTransactions
-                    )
+                    || matches!(code, ResponseError::BrokerNotAvailable | ResponseError::ConcurrentTransactions)
             }
-            Self::NoBrokers
-            | Self::Unreadable { .. }
-            | Self::TopicDiffers { .. }
-            | Self::Deadline { .. } => false,
+            Self::NoBrokers | Self::Unreadable { .. } | Self::TopicDiffers { .. } | Self::Deadline { .. } => false,
         }
     }
 }

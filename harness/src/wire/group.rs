@@ -9,17 +9,12 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use kafka_protocol::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
-};
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ConsumerProtocolAssignment, ConsumerProtocolSubscription, DeleteGroupsRequest,
-    FindCoordinatorRequest, GroupId, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, DeleteGroupsRequest, FindCoordinatorRequest, GroupId,
+    JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use tokio::time::Instant;
@@ -45,11 +40,7 @@ pub(super) enum Coordinates {
 }
 
 /// Finds the coordinator of `key`, which makes the internal topic where it does not exist yet.
-pub(super) async fn coordinator(
-    asked: &mut Peer,
-    kind: Coordinates,
-    key: &str,
-) -> Result<Peer, WireError> {
+pub(super) async fn coordinator(asked: &mut Peer, kind: Coordinates, key: &str) -> Result<Peer, WireError> {
     let request = FindCoordinatorRequest::default()
         .with_key_type(kind as i8)
         .with_coordinator_keys(vec![StrBytes::from_string(key.to_owned())]);
@@ -105,14 +96,9 @@ impl Member {
             self.coordinator = coordinator(&mut asked, Coordinates::Group, &self.group).await?;
         }
         let entered = self.join_and_sync().await;
-        // Loading passes on the same coordinator; after any other failure it is looked up again.
-        self.located = match &entered {
-            Ok(()) => true,
-            Err(WireError::Refused { code, .. }) => {
-                *code == ResponseError::CoordinatorLoadInProgress
-            }
-            Err(_) => false,
-        };
+        // A coordinator that is still loading says so, or that it is none yet; looking it up again
+        // would give the same. Only a broker that is gone must not be asked for ever.
+        self.located = matches!(entered, Ok(()) | Err(WireError::Refused { .. }));
         entered
     }
 
@@ -126,11 +112,8 @@ impl Member {
         self.check::<JoinGroupRequest>(answer.error_code)?;
         self.id = answer.member_id;
         self.generation = answer.generation_id;
-        let partition = TopicPartition::default()
-            .with_topic(topic_name(&self.topic))
-            .with_partitions(vec![0]);
-        let assignment =
-            ConsumerProtocolAssignment::default().with_assigned_partitions(vec![partition]);
+        let partition = TopicPartition::default().with_topic(topic_name(&self.topic)).with_partitions(vec![0]);
+        let assignment = ConsumerProtocolAssignment::default().with_assigned_partitions(vec![partition]);
         let assignment = SyncGroupRequestAssignment::default()
             .with_member_id(self.id.clone())
             .with_assignment(self.versioned(&assignment)?);
@@ -146,8 +129,8 @@ impl Member {
     }
 
     fn join_request(&self) -> Result<JoinGroupRequest, WireError> {
-        let subscription = ConsumerProtocolSubscription::default()
-            .with_topics(vec![StrBytes::from_string(self.topic.clone())]);
+        let subscription =
+            ConsumerProtocolSubscription::default().with_topics(vec![StrBytes::from_string(self.topic.clone())]);
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(StrBytes::from_static_str(ASSIGNOR))
             .with_metadata(self.versioned(&subscription)?);
@@ -164,13 +147,11 @@ impl Member {
     fn versioned(&self, message: &impl Encodable) -> Result<Bytes, WireError> {
         let mut bytes = BytesMut::new();
         bytes.put_i16(CONSUMER_PROTOCOL);
-        message
-            .encode(&mut bytes, CONSUMER_PROTOCOL)
-            .map_err(|source| WireError::Unreadable {
-                broker: self.coordinator.address(),
-                request: "JoinGroup",
-                source: DecodeError::Malformed(source.into()),
-            })?;
+        message.encode(&mut bytes, CONSUMER_PROTOCOL).map_err(|source| WireError::Unreadable {
+            broker: self.coordinator.address(),
+            request: "JoinGroup",
+            source: DecodeError::Malformed(source.into()),
+        })?;
         Ok(bytes.freeze())
     }
 
@@ -180,26 +161,20 @@ impl Member {
 
     /// Asks for the committed offset, as every consumer does first. A new group has none.
     pub(super) async fn committed(&mut self) -> Result<(), WireError> {
-        let topic = OffsetFetchRequestTopics::default()
-            .with_name(topic_name(&self.topic))
-            .with_partition_indexes(vec![0]);
-        let group = OffsetFetchRequestGroup::default()
-            .with_group_id(self.group.clone())
-            .with_topics(Some(vec![topic]));
+        let topic =
+            OffsetFetchRequestTopics::default().with_name(topic_name(&self.topic)).with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(self.group.clone()).with_topics(Some(vec![topic]));
         let request = OffsetFetchRequest::default().with_groups(vec![group]);
         let answer = self.coordinator.ask(&request).await?;
-        let group = self
-            .coordinator
-            .entry::<OffsetFetchRequest, _>(answer.groups.first(), &self.group)?;
+        let group = self.coordinator.entry::<OffsetFetchRequest, _>(answer.groups.first(), &self.group)?;
         self.check::<OffsetFetchRequest>(group.error_code)
     }
 
     /// Commits offset 1 of partition 0.
     pub(super) async fn commit(&mut self, deadline: Instant) -> Result<(), WireError> {
         let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
-        let topic = OffsetCommitRequestTopic::default()
-            .with_name(topic_name(&self.topic))
-            .with_partitions(vec![partition]);
+        let topic =
+            OffsetCommitRequestTopic::default().with_name(topic_name(&self.topic)).with_partitions(vec![partition]);
         let request = OffsetCommitRequest::default()
             .with_group_id(self.group.clone())
             .with_generation_id_or_member_epoch(self.generation)
@@ -214,9 +189,7 @@ impl Member {
         let answer = self.coordinator.ask(request).await?;
         let topic = answer.topics.first();
         let partition = topic.and_then(|topic| topic.partitions.first());
-        let partition = self
-            .coordinator
-            .entry::<OffsetCommitRequest, _>(partition, &self.group)?;
+        let partition = self.coordinator.entry::<OffsetCommitRequest, _>(partition, &self.group)?;
         self.check::<OffsetCommitRequest>(partition.error_code)
     }
 
@@ -231,9 +204,7 @@ impl Member {
 
     async fn leave(&mut self) -> Result<(), WireError> {
         let member = MemberIdentity::default().with_member_id(self.id.clone());
-        let request = LeaveGroupRequest::default()
-            .with_group_id(self.group.clone())
-            .with_members(vec![member]);
+        let request = LeaveGroupRequest::default().with_group_id(self.group.clone()).with_members(vec![member]);
         let answer = self.coordinator.ask(&request).await?;
         self.check::<LeaveGroupRequest>(answer.error_code)
     }
@@ -241,9 +212,7 @@ impl Member {
     async fn remove(&mut self) -> Result<(), WireError> {
         let request = DeleteGroupsRequest::default().with_groups_names(vec![self.group.clone()]);
         let answer = self.coordinator.ask(&request).await?;
-        let removed = self
-            .coordinator
-            .entry::<DeleteGroupsRequest, _>(answer.results.first(), &self.group)?;
+        let removed = self.coordinator.entry::<DeleteGroupsRequest, _>(answer.results.first(), &self.group)?;
         // An earlier attempt whose answer was lost may have removed it.
         if removed.error_code == ResponseError::GroupIdNotFound.code() {
             return Ok(());

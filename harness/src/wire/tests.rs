@@ -49,8 +49,8 @@ fn metadata(correlation: i32, brokers: &[SocketAddrV4], controller: i32) -> Byte
 }
 
 async fn listener() -> (TcpListener, SocketAddrV4) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    match listener.local_addr().unwrap() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    match listener.local_addr().expect("its address") {
         SocketAddr::V4(address) => (listener, address),
         SocketAddr::V6(address) => panic!("bound {address}"),
     }
@@ -61,12 +61,12 @@ async fn listener() -> (TcpListener, SocketAddrV4) {
 fn serve(listener: TcpListener, mut answer: impl FnMut(i32) -> Option<BytesMut> + Send + 'static) {
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.expect("a connection");
             while let Some(correlation) = request(&mut stream).await {
                 let Some(frame) = answer(correlation) else {
                     break;
                 };
-                stream.write_all(&frame).await.unwrap();
+                stream.write_all(&frame).await.expect("the client reads");
             }
         }
     });
@@ -93,7 +93,7 @@ async fn all_listed() {
     let both = [first, second];
     serve(a, move |id| Some(metadata(id, &both, 1)));
     serve(b, move |id| Some(metadata(id, &both, 2)));
-    let view = cluster_listed(&both, soon()).await.unwrap();
+    let view = cluster_listed(&both, soon()).await.expect("a listing");
     assert_eq!(view.cluster_id, "id");
     let expected = [(1, first), (2, second)].map(|(node_id, address)| Broker { node_id, address });
     assert_eq!(view.brokers, expected);
@@ -112,7 +112,7 @@ async fn listed_only_after_a_while() {
             _ => Some(metadata(id, &[only], 1)),
         }
     });
-    let view = cluster_listed(&[only], soon()).await.unwrap();
+    let view = cluster_listed(&[only], soon()).await.expect("a listing");
     assert_eq!(view.brokers.len(), 1);
 }
 
@@ -121,20 +121,11 @@ async fn the_error_says_who_misses_whom() {
     let ((a, first), (b, second)) = (listener().await, listener().await);
     serve(a, move |id| Some(metadata(id, &[first], 1)));
     serve(b, move |id| Some(metadata(id, &[first, second], -1)));
-    let error = cluster_listed(&[first, second], soon()).await.unwrap_err();
+    let error = cluster_listed(&[first, second], soon()).await.expect_err("it cannot succeed");
     let text = chain(&error);
-    assert!(
-        text.contains("a cluster of 2 brokers that know one another not reached after"),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("broker {first} does not list {second}")),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("broker {second} names no controller")),
-        "{text}"
-    );
+    assert!(text.contains("a cluster of 2 brokers that know one another not reached after"), "{text}");
+    assert!(text.contains(&format!("broker {first} does not list {second}")), "{text}");
+    assert!(text.contains(&format!("broker {second} names no controller")), "{text}");
 }
 
 #[tokio::test]
@@ -142,19 +133,10 @@ async fn nothing_listens() {
     let (unused, address) = listener().await;
     drop(unused);
     let began = Instant::now();
-    let error = cluster_listed(&[address], soon()).await.unwrap_err();
+    let error = cluster_listed(&[address], soon()).await.expect_err("it cannot succeed");
     let text = chain(&error);
-    assert!(
-        text.contains(&format!(
-            "broker {address} gave no metadata (Connection refused"
-        )),
-        "{text}"
-    );
-    assert!(
-        began.elapsed() < Duration::from_millis(400),
-        "took {:?}",
-        began.elapsed()
-    );
+    assert!(text.contains(&format!("broker {address} gave no metadata (Connection refused")), "{text}");
+    assert!(began.elapsed() < Duration::from_millis(400), "took {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -168,16 +150,12 @@ async fn connections_that_close_and_never_answer() {
     });
     let (_mute, silent) = listener().await;
     let brokers = [closing, half, silent];
-    let error = cluster_listed(&brokers, soon()).await.unwrap_err();
+    let error = cluster_listed(&brokers, soon()).await.expect_err("it cannot succeed");
     let text = chain(&error);
-    let cut_off =
-        format!("broker {closing} gave no metadata (Metadata to broker {closing} was cut off)");
+    let cut_off = format!("broker {closing} gave no metadata (Metadata to broker {closing} was cut off)");
     assert!(text.contains(&cut_off), "{text}");
     for broker in [half, silent] {
-        assert!(
-            text.contains(&format!("broker {broker} gave no metadata (no answer)")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("broker {broker} gave no metadata (no answer)")), "{text}");
     }
 }
 
@@ -185,23 +163,15 @@ async fn connections_that_close_and_never_answer() {
 async fn nonsense_ends_the_wait_at_once() {
     let far = Instant::now() + Duration::from_secs(60);
     let (a, http) = listener().await;
-    serve(a, |_| {
-        Some(BytesMut::from("HTTP/1.1 400 Bad Request\r\n\r\n"))
-    });
-    let error = cluster_listed(&[http], far).await.unwrap_err();
-    let expected = format!(
-        "the answer of broker {http} to Metadata cannot be read: frame of 1213486160 bytes"
-    );
+    serve(a, |_| Some(BytesMut::from("HTTP/1.1 400 Bad Request\r\n\r\n")));
+    let error = cluster_listed(&[http], far).await.expect_err("it cannot succeed");
+    let expected = format!("the answer of broker {http} to Metadata cannot be read: frame of 1213486160 bytes");
     assert_eq!(chain(&error), expected);
 
     let (b, other) = listener().await;
     serve(b, move |id| Some(metadata(id + 7, &[other], 1)));
-    let error = cluster_listed(&[other], far).await.unwrap_err();
-    assert!(
-        chain(&error).ends_with("correlation id 8 instead of 1"),
-        "{}",
-        chain(&error)
-    );
+    let error = cluster_listed(&[other], far).await.expect_err("it cannot succeed");
+    assert!(chain(&error).ends_with("correlation id 8 instead of 1"), "{}", chain(&error));
 
     let (c, short) = listener().await;
     serve(c, |id| {
@@ -211,40 +181,24 @@ async fn nonsense_ends_the_wait_at_once() {
         frame.put_u16(0);
         Some(frame)
     });
-    let error = cluster_listed(&[short], far).await.unwrap_err();
-    assert!(
-        chain(&error).contains("malformed message"),
-        "{}",
-        chain(&error)
-    );
+    let error = cluster_listed(&[short], far).await.expect_err("it cannot succeed");
+    assert!(chain(&error).contains("malformed message"), "{}", chain(&error));
 }
 
 #[tokio::test]
 async fn every_operation_ends_by_its_deadline() {
     let (_mute, silent) = listener().await;
-    let topic = Topic {
-        name: "orders".to_owned(),
-        partitions: 1,
-        replication: 1,
-    };
+    let topic = Topic::new("orders", 1, 1);
     let began = Instant::now();
     let errors = [
-        create_topics(&[silent], std::slice::from_ref(&topic), soon())
-            .await
-            .unwrap_err(),
-        acknowledge(&[silent], "orders", soon()).await.unwrap_err(),
-        first_record_through_new_group(&[silent], "orders", "group", soon())
-            .await
-            .unwrap_err(),
+        create_topics(&[silent], std::slice::from_ref(&topic), soon()).await.expect_err("it cannot succeed"),
+        acknowledge(&[silent], "orders", soon()).await.expect_err("it cannot succeed"),
+        first_record_through_new_group(&[silent], "orders", "group", soon()).await.expect_err("it cannot succeed"),
     ];
     for error in errors {
         assert!(matches!(error, WireError::Deadline { .. }), "{error:?}");
     }
-    assert!(
-        began.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(1), "took {:?}", began.elapsed());
 }
 
 /// A supervisor runs these on a multi-threaded runtime.
@@ -252,10 +206,8 @@ async fn every_operation_ends_by_its_deadline() {
 fn operations_can_be_spawned() {
     fn sendable<T: Send>(_: T) {}
     let deadline = Instant::now();
-    let options = WarmOptions {
-        replication: 3,
-        transactions: true,
-    };
+    let options =
+        WarmOptions { replication: 3, min_insync_replicas: 2, offsets_partitions: 1, transaction_partitions: 1 };
     sendable(prepare(&[], &[], &options, deadline));
     sendable(first_record_through_new_group(&[], "", "", deadline));
 }

@@ -4,21 +4,17 @@ use std::net::SocketAddrV4;
 
 use futures_util::future::try_join_all;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
-use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, MetadataResponse,
-};
+use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, DeleteTopicsRequest, MetadataResponse};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::cluster::{first, metadata, topic_name};
-use super::connection::Peer;
+use super::connection::{BROKER_TIMEOUT_MS, Peer};
 use super::error::WireError;
 use super::until::{RUNNING, Until};
-
-/// How long a broker may work on making or removing topics before it answers, in milliseconds.
-const BROKER_TIMEOUT_MS: i32 = 1_500;
 
 /// A topic that should exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +25,15 @@ pub struct Topic {
     pub partitions: u16,
     /// How many replicas each partition has.
     pub replication: u16,
+    /// Settings, by Kafka's names, that differ from the cluster's.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Topic {
+    /// A topic with the cluster's settings.
+    pub fn new(name: impl Into<String>, partitions: u16, replication: u16) -> Self {
+        Self { name: name.into(), partitions, replication, settings: Vec::new() }
+    }
 }
 
 /// Makes all `topics` with one request and waits until, on every broker's own metadata, each partition
@@ -37,11 +42,7 @@ pub struct Topic {
 /// # Errors
 /// At once for a topic that cannot be made or exists with another shape;
 /// at `deadline`, naming the broker and the topic that was not ready.
-pub async fn create_topics(
-    brokers: &[SocketAddrV4],
-    topics: &[Topic],
-    deadline: Instant,
-) -> Result<(), WireError> {
+pub async fn create_topics(brokers: &[SocketAddrV4], topics: &[Topic], deadline: Instant) -> Result<(), WireError> {
     if topics.is_empty() {
         return Ok(());
     }
@@ -53,27 +54,7 @@ pub async fn create_topics(
     try_join_all(brokers.iter().map(|broker| async move {
         let mut peer = Peer::new(*broker);
         let mut until = Until::new("every topic ready", RUNNING, deadline);
-        while until
-            .attempt(all_shaped(&mut peer, topics))
-            .await?
-            .is_none()
-        {}
-        Ok(())
-    }))
-    .await
-    .map(drop)
-}
-
-/// Waits until, on every broker's own metadata, each partition of the topics has a leader.
-pub(super) async fn led_everywhere(
-    brokers: &[SocketAddrV4],
-    names: &[&str],
-    deadline: Instant,
-) -> Result<(), WireError> {
-    try_join_all(brokers.iter().map(|broker| async move {
-        let mut peer = Peer::new(*broker);
-        let mut until = Until::new("a leader for every partition", RUNNING, deadline);
-        while until.attempt(all_led(&mut peer, names)).await?.is_none() {}
+        while until.attempt(all_shaped(&mut peer, topics)).await?.is_none() {}
         Ok(())
     }))
     .await
@@ -81,11 +62,7 @@ pub(super) async fn led_everywhere(
 }
 
 /// Removes a topic and waits until no broker lists it any more.
-pub(super) async fn remove(
-    brokers: &[SocketAddrV4],
-    name: &str,
-    deadline: Instant,
-) -> Result<(), WireError> {
+pub(super) async fn remove(brokers: &[SocketAddrV4], name: &str, deadline: Instant) -> Result<(), WireError> {
     let mut peer = Peer::new(first(brokers)?);
     let mut until = Until::new("the throw-away topic removed", RUNNING, deadline);
     while until.attempt(delete(&mut peer, name)).await?.is_none() {}
@@ -99,12 +76,19 @@ pub(super) async fn remove(
     .map(drop)
 }
 
+fn setting((name, value): &(&'static str, String)) -> CreatableTopicConfig {
+    CreatableTopicConfig::default()
+        .with_name(StrBytes::from_static_str(name))
+        .with_value(Some(StrBytes::from_string(value.clone())))
+}
+
 fn creation(topics: &[Topic]) -> CreateTopicsRequest {
     let creatable = |topic: &Topic| {
         CreatableTopic::default()
             .with_name(topic_name(&topic.name))
             .with_num_partitions(i32::from(topic.partitions))
             .with_replication_factor(i16::try_from(topic.replication).unwrap_or(i16::MAX))
+            .with_configs(topic.settings.iter().map(setting).collect())
     };
     CreateTopicsRequest::default()
         .with_topics(topics.iter().map(creatable).collect())
@@ -125,9 +109,7 @@ async fn create(peer: &mut Peer, request: &CreateTopicsRequest) -> Result<(), Wi
 
 async fn delete(peer: &mut Peer, name: &str) -> Result<(), WireError> {
     let topic = DeleteTopicState::default().with_name(Some(topic_name(name)));
-    let request = DeleteTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(BROKER_TIMEOUT_MS);
+    let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(BROKER_TIMEOUT_MS);
     let answer = peer.ask(&request).await?;
     answer
         .responses
@@ -140,29 +122,14 @@ async fn all_shaped(peer: &mut Peer, topics: &[Topic]) -> Result<(), WireError> 
     let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
     let answer = metadata(peer, &names).await?;
     for topic in topics {
-        shaped(
-            peer.address(),
-            topic,
-            seen_of(peer.address(), &answer, &topic.name)?,
-        )?;
+        shaped(peer.address(), topic, seen_of(peer.address(), &answer, &topic.name)?)?;
     }
     Ok(())
 }
 
-async fn all_led(peer: &mut Peer, names: &[&str]) -> Result<(), WireError> {
-    let answer = metadata(peer, names).await?;
-    names
-        .iter()
-        .try_for_each(|name| seen_of(peer.address(), &answer, name).map(drop))
-}
-
 async fn unlisted(peer: &mut Peer, name: &str) -> Result<(), WireError> {
     let answer = metadata(peer, &[name]).await?;
-    if answer
-        .topics
-        .iter()
-        .all(|topic| is_unknown(topic.error_code))
-    {
+    if answer.topics.iter().all(|topic| is_unknown(topic.error_code)) {
         return Ok(());
     }
     Err(not_ready(peer.address(), name, "still listed"))
@@ -178,28 +145,18 @@ pub(super) fn seen_of<'a>(
     answer: &'a MetadataResponse,
     name: &str,
 ) -> Result<&'a MetadataResponseTopic, WireError> {
-    let found = answer.topics.iter().find(|topic| {
-        topic
-            .name
-            .as_ref()
-            .is_some_and(|found| found.as_str() == name)
-    });
+    let found = answer.topics.iter().find(|topic| topic.name.as_ref().is_some_and(|found| found.as_str() == name));
     let Some(topic) = found.filter(|topic| !is_unknown(topic.error_code)) else {
         return Err(not_ready(broker, name, "not at all"));
     };
     if let Some(code) = ResponseError::try_from_code(topic.error_code) {
         return Err(not_ready(broker, name, &format!("with error {code}")));
     }
-    let leaderless = topic
-        .partitions
-        .iter()
-        .find(|partition| partition.error_code != 0 || partition.leader_id == BrokerId(-1));
+    let leaderless =
+        topic.partitions.iter().find(|partition| partition.error_code != 0 || partition.leader_id == BrokerId(-1));
     match leaderless {
         Some(partition) => {
-            let state = format!(
-                "without a leader for partition {}",
-                partition.partition_index
-            );
+            let state = format!("without a leader for partition {}", partition.partition_index);
             Err(not_ready(broker, name, &state))
         }
         None => Ok(topic),
@@ -207,34 +164,18 @@ pub(super) fn seen_of<'a>(
 }
 
 /// Compares a topic with what was asked for, and its in-sync replicas with its replicas.
-fn shaped(
-    broker: SocketAddrV4,
-    asked: &Topic,
-    seen: &MetadataResponseTopic,
-) -> Result<(), WireError> {
+fn shaped(broker: SocketAddrV4, asked: &Topic, seen: &MetadataResponseTopic) -> Result<(), WireError> {
     let differs = seen.partitions.len() != usize::from(asked.partitions)
-        || seen
-            .partitions
-            .iter()
-            .any(|partition| partition.replica_nodes.len() != usize::from(asked.replication));
+        || seen.partitions.iter().any(|partition| partition.replica_nodes.len() != usize::from(asked.replication));
     if differs {
-        let replicas = seen
-            .partitions
-            .first()
-            .map_or(0, |partition| partition.replica_nodes.len());
+        let replicas = seen.partitions.first().map_or(0, |partition| partition.replica_nodes.len());
         return Err(WireError::TopicDiffers {
             topic: asked.name.clone(),
             found: shape(seen.partitions.len(), replicas),
-            asked: shape(
-                usize::from(asked.partitions),
-                usize::from(asked.replication),
-            ),
+            asked: shape(usize::from(asked.partitions), usize::from(asked.replication)),
         });
     }
-    let behind = seen
-        .partitions
-        .iter()
-        .find(|partition| partition.isr_nodes.len() < partition.replica_nodes.len());
+    let behind = seen.partitions.iter().find(|partition| partition.isr_nodes.len() < partition.replica_nodes.len());
     match behind {
         Some(partition) => {
             let state = format!(
@@ -254,9 +195,5 @@ fn shape(partitions: usize, replicas: usize) -> String {
 }
 
 fn not_ready(broker: SocketAddrV4, topic: &str, state: &str) -> WireError {
-    WireError::TopicNotReady {
-        broker,
-        topic: topic.to_owned(),
-        state: state.to_owned(),
-    }
+    WireError::TopicNotReady { broker, topic: topic.to_owned(), state: state.to_owned() }
 }

@@ -1,9 +1,15 @@
 //! Does once what a client would otherwise meet first, and takes it back.
 //!
 //! The internal topics are made and their coordinators loaded, every broker gets its block of producer ids,
-//! every broker's log has taken a replicated record, and a group has joined, read, committed and left.
+//! a record has been replicated and acknowledged, and a group has joined, read, committed and left.
 //! The group and its topic are removed again. One trace stays: the transactional id, which Kafka
 //! cannot be asked to forget; brokers drop it after a week of disuse.
+//!
+//! All topics, the brokers' internal ones included, are made by one request. A follower that already
+//! waits at a leader for records learns of further partitions only when that wait ends, after
+//! `replica.fetch.wait.max.ms` (500 ms unless set): made one after the other, every later topic would delay
+//! its first replicated record by that. It also spares the brokers' warnings when several of them make the
+//! same internal topic at once.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -17,134 +23,161 @@ use super::connection::Peer;
 use super::consume::read_first;
 use super::error::WireError;
 use super::group::{Coordinates, Member, coordinator};
-use super::produce::acknowledge_on;
-use super::topics::{Topic, create_topics, led_everywhere, remove};
+use super::produce::acknowledge;
+use super::topics::{Topic, create_topics, remove};
 use super::until::{RUNNING, Until};
 
 /// The name of the throw-away topic, group and transactional id.
 const NAME: &str = "greenroom.ready";
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
-const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+/// The size of a segment of an internal topic, by Kafka's default, in bytes.
+const SEGMENT_BYTES: &str = "104857600";
 /// The timeout of a transaction that is never begun, in milliseconds.
 const TRANSACTION_TIMEOUT_MS: i32 = 10_000;
 
-/// What to warm.
+/// The brokers' settings that say what the internal topics look like.
+///
+/// They must be the brokers' own: a coordinator finds its partition with the count that it was configured with.
 #[derive(Clone, Copy, Debug)]
 pub struct WarmOptions {
-    /// How many replicas the throw-away topic's partitions have.
+    /// `offsets.topic.replication.factor` and `transaction.state.log.replication.factor`,
+    /// also for the throw-away topic.
     pub replication: u16,
-    /// Whether to make the transactions' internal topic and load its coordinator.
-    pub transactions: bool,
+    /// `transaction.state.log.min.isr`.
+    pub min_insync_replicas: u16,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_partitions: u16,
+    /// `transaction.state.log.num.partitions`.
+    pub transaction_partitions: u16,
 }
 
-/// How long each part of [`warm`] took, counted from its call; they run side by side.
+impl WarmOptions {
+    /// What is made besides a system's topics: the throw-away topic, and the internal topics with the settings
+    /// that brokers give them (`GroupCoordinatorService.groupMetadataTopicConfigs` and
+    /// `TransactionStateManager.transactionTopicConfigs` in Kafka 4.3).
+    fn topics(&self) -> [Topic; 3] {
+        let topic = |name, partitions| Topic::new(name, partitions, self.replication);
+        let mut offsets = topic("__consumer_offsets", self.offsets_partitions);
+        offsets.settings = vec![
+            ("cleanup.policy", "compact".to_owned()),
+            ("segment.bytes", SEGMENT_BYTES.to_owned()),
+            ("compression.type", "producer".to_owned()),
+        ];
+        let mut transactions = topic("__transaction_state", self.transaction_partitions);
+        transactions.settings = vec![
+            ("cleanup.policy", "compact".to_owned()),
+            ("segment.bytes", SEGMENT_BYTES.to_owned()),
+            ("compression.type", "uncompressed".to_owned()),
+            ("unclean.leader.election.enable", "false".to_owned()),
+            ("min.insync.replicas", self.min_insync_replicas.to_string()),
+        ];
+        [topic(NAME, 1), offsets, transactions]
+    }
+}
+
+/// Makes `topics` and, with the same request, the internal topics and the throw-away one that [`warm`] uses;
+/// waits as [`create_topics`] does. Clients may be started from then on: [`warm`] runs beside them.
+///
+/// # Errors
+/// As [`create_topics`].
+pub async fn make_topics(
+    brokers: &[SocketAddrV4],
+    topics: &[Topic],
+    options: &WarmOptions,
+    deadline: Instant,
+) -> Result<(), WireError> {
+    let all = [topics, &options.topics()].concat();
+    create_topics(brokers, &all, deadline).await
+}
+
+/// When each part of [`warm`] was done, counted from its call; they run side by side.
 #[derive(Clone, Copy, Debug)]
 pub struct Warmth {
-    /// Until a record sent with `acks=all` was acknowledged by a partition on each broker.
+    /// A record sent with `acks=all` was acknowledged.
     pub acknowledged: Duration,
-    /// Until a group had joined, read, committed and gone.
+    /// A group had joined, read and committed.
     pub group: Duration,
-    /// Until the transactions' coordinator had taken a transactional id.
+    /// The transactions' coordinator had taken a transactional id.
     pub transactions: Duration,
-    /// Until every broker handed out producer ids.
+    /// Every broker handed out producer ids.
     pub producers: Duration,
-    /// Until all was done and the throw-away topic gone.
+    /// All was done and the throw-away group and topic were gone.
     pub total: Duration,
 }
 
-/// Makes the internal topics and loads their coordinators, then removes the throw-away topic and group that it used.
+/// Loads the coordinators and does once what clients do first, then removes the throw-away topic and group.
+/// [`make_topics`] comes before it.
 ///
 /// # Errors
 /// The first step that fails for good, or that was still failing at `deadline`.
-pub async fn warm(
-    brokers: &[SocketAddrV4],
-    options: &WarmOptions,
-    deadline: Instant,
-) -> Result<Warmth, WireError> {
+pub async fn warm(brokers: &[SocketAddrV4], deadline: Instant) -> Result<Warmth, WireError> {
     let began = Instant::now();
-    let partitions = u16::try_from(brokers.len()).unwrap_or(u16::MAX);
-    let topic = Topic {
-        name: NAME.to_owned(),
-        // Leaders are dealt out evenly, so that this is one partition for each broker to lead.
-        partitions,
-        replication: options.replication,
-    };
-    let logs = async {
-        create_topics(brokers, std::slice::from_ref(&topic), deadline).await?;
-        let acknowledged = (0..i32::from(partitions))
-            .map(|partition| acknowledge_on(brokers, NAME, partition, deadline));
-        try_join_all(acknowledged).await?;
-        Ok(began.elapsed())
-    };
-    let group = async {
-        let member = Member::join(brokers, NAME, NAME, deadline).await?;
-        led_everywhere(brokers, &[OFFSETS_TOPIC], deadline).await?;
-        Ok(member)
-    };
     let transactions = async {
-        if options.transactions {
-            transactional_id(brokers, deadline).await?;
-            led_everywhere(brokers, &[TRANSACTIONS_TOPIC], deadline).await?;
-        }
+        transactional_id(brokers, deadline).await?;
         Ok(began.elapsed())
     };
     let producers = async {
         try_join_all(brokers.iter().map(|broker| producer_id(*broker, deadline))).await?;
         Ok(began.elapsed())
     };
-    let read = async {
-        let (mut member, acknowledged) = tokio::try_join!(group, logs)?;
-        read_first(&mut member, brokers, NAME, deadline).await?;
-        member.commit(deadline).await?;
-        member.leave_and_remove(deadline).await?;
-        Ok((acknowledged, began.elapsed()))
-    };
     let ((acknowledged, group), transactions, producers) =
-        tokio::try_join!(Box::pin(read), Box::pin(transactions), Box::pin(producers))?;
-    remove(brokers, NAME, deadline).await?;
-    Ok(Warmth {
-        acknowledged,
-        group,
-        transactions,
-        producers,
-        total: began.elapsed(),
-    })
+        tokio::try_join!(Box::pin(consumption(brokers, began, deadline)), Box::pin(transactions), Box::pin(producers))?;
+    Ok(Warmth { acknowledged, group, transactions, producers, total: began.elapsed() })
+}
+
+/// Sends a record and reads it through a new group; says when it was acknowledged and when committed.
+/// Takes the group and the topic away again.
+async fn consumption(
+    brokers: &[SocketAddrV4],
+    began: Instant,
+    deadline: Instant,
+) -> Result<(Duration, Duration), WireError> {
+    let acknowledged = async {
+        acknowledge(brokers, NAME, deadline).await?;
+        Ok(began.elapsed())
+    };
+    let (mut member, acknowledged) = tokio::try_join!(Member::join(brokers, NAME, NAME, deadline), acknowledged)?;
+    read_first(&mut member, brokers, NAME, deadline).await?;
+    member.commit(deadline).await?;
+    let group = began.elapsed();
+    tokio::try_join!(member.leave_and_remove(deadline), remove(brokers, NAME, deadline))?;
+    Ok((acknowledged, group))
 }
 
 /// Registers the throw-away transactional id, which makes the internal topic and loads its coordinator.
 async fn transactional_id(brokers: &[SocketAddrV4], deadline: Instant) -> Result<(), WireError> {
+    let mut coordinator = None;
     let mut until = Until::new("a transactional id", RUNNING, deadline);
     for asked in brokers.iter().cycle() {
-        if until.attempt(register(*asked)).await?.is_some() {
+        if until.attempt(register(&mut coordinator, *asked)).await?.is_some() {
             break;
         }
     }
     Ok(())
 }
 
-async fn register(asked: SocketAddrV4) -> Result<(), WireError> {
-    let mut asked = Peer::new(asked);
-    let mut coordinator = coordinator(&mut asked, Coordinates::Transaction, NAME).await?;
+async fn register(located: &mut Option<Peer>, asked: SocketAddrV4) -> Result<(), WireError> {
+    let mut peer = match located.take() {
+        Some(peer) => peer,
+        None => coordinator(&mut Peer::new(asked), Coordinates::Transaction, NAME).await?,
+    };
     let id = TransactionalId(StrBytes::from_static_str(NAME));
-    init_producer_id(&mut coordinator, Some(id)).await
+    let registered = init_producer_id(&mut peer, Some(id)).await;
+    // As in `Member::enter`: a refusal passes, and only a broker that is gone is looked up again.
+    if matches!(registered, Err(WireError::Refused { .. })) {
+        *located = Some(peer);
+    }
+    registered
 }
 
 /// Has a broker hand out a producer id, for which it first gets a block of them from the controller.
 async fn producer_id(broker: SocketAddrV4, deadline: Instant) -> Result<(), WireError> {
     let mut peer = Peer::new(broker);
     let mut until = Until::new("a producer id", RUNNING, deadline);
-    while until
-        .attempt(init_producer_id(&mut peer, None))
-        .await?
-        .is_none()
-    {}
+    while until.attempt(init_producer_id(&mut peer, None)).await?.is_none() {}
     Ok(())
 }
 
-async fn init_producer_id(
-    peer: &mut Peer,
-    transactional_id: Option<TransactionalId>,
-) -> Result<(), WireError> {
+async fn init_producer_id(peer: &mut Peer, transactional_id: Option<TransactionalId>) -> Result<(), WireError> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(transactional_id)
         .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS);
