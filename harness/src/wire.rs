@@ -34,7 +34,7 @@ pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use produce::acknowledge;
 pub use topics::{Topic, create_topics};
-pub use warm::{WarmOptions, Warmth, make_topics, warm};
+pub use warm::{InternalTopics, Warmth, make_topics, warm};
 
 /// How long each step of [`prepare`] took.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +57,13 @@ pub struct Preparation {
 pub async fn prepare(
     brokers: &[SocketAddrV4],
     topics: &[Topic],
-    options: &WarmOptions,
+    internal: &InternalTopics,
     deadline: Instant,
 ) -> Result<Preparation, WireError> {
     let began = Instant::now();
     cluster_listed(brokers, deadline).await?;
     let listed = began.elapsed();
-    Box::pin(make_topics(brokers, topics, options, deadline)).await?;
+    Box::pin(make_topics(brokers, topics, internal, deadline)).await?;
     let made = began.elapsed();
     let warmth = Box::pin(warm(brokers, deadline)).await?;
     Ok(Preparation { listed, topics: made.saturating_sub(listed), warmth })

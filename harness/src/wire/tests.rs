@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use super::{Broker, Topic, WarmOptions, WireError};
+use super::{Broker, InternalTopics, Topic, WireError};
 use super::{acknowledge, cluster_listed, create_topics, first_record_through_new_group, prepare};
 
 /// Reads one request and returns its correlation id.
@@ -206,9 +206,9 @@ async fn every_operation_ends_by_its_deadline() {
 fn operations_can_be_spawned() {
     fn sendable<T: Send>(_: T) {}
     let deadline = Instant::now();
-    let options =
-        WarmOptions { replication: 3, min_insync_replicas: 2, offsets_partitions: 1, transaction_partitions: 1 };
-    sendable(prepare(&[], &[], &options, deadline));
+    let internal =
+        InternalTopics { replication: 3, min_insync_replicas: 2, offsets_partitions: 1, transaction_partitions: 1 };
+    sendable(prepare(&[], &[], &internal, deadline));
     sendable(first_record_through_new_group(&[], "", "", deadline));
 }
 

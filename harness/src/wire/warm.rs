@@ -38,7 +38,7 @@ const TRANSACTION_TIMEOUT_MS: i32 = 10_000;
 ///
 /// They must be the brokers' own: a coordinator finds its partition with the count that it was configured with.
 #[derive(Clone, Copy, Debug)]
-pub struct WarmOptions {
+pub struct InternalTopics {
     /// `offsets.topic.replication.factor` and `transaction.state.log.replication.factor`,
     /// also for the throw-away topic.
     pub replication: u16,
@@ -50,7 +50,7 @@ pub struct WarmOptions {
     pub transaction_partitions: u16,
 }
 
-impl WarmOptions {
+impl InternalTopics {
     /// What is made besides a system's topics: the throw-away topic, and the internal topics with the settings
     /// that brokers give them (`GroupCoordinatorService.groupMetadataTopicConfigs` and
     /// `TransactionStateManager.transactionTopicConfigs` in Kafka 4.3).
@@ -82,10 +82,10 @@ impl WarmOptions {
 pub async fn make_topics(
     brokers: &[SocketAddrV4],
     topics: &[Topic],
-    options: &WarmOptions,
+    internal: &InternalTopics,
     deadline: Instant,
 ) -> Result<(), WireError> {
-    let all = [topics, &options.topics()].concat();
+    let all = [topics, &internal.topics()].concat();
     create_topics(brokers, &all, deadline).await
 }
 
