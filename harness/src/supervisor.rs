@@ -14,6 +14,4 @@ pub mod protocol;
 pub mod serve;
 pub mod state;
 mod tenancy;
-#[cfg(test)]
-mod tests;
 pub mod watch;

@@ -67,7 +67,7 @@ pub(super) struct Java<'a> {
 impl Java<'_> {
     /// The command that runs `node_files`, with `more` flags.
     pub(super) fn command(&self, more: &[String], node_files: &[PathBuf]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = child::command(&self.program);
         command.args(self.flags).args(more).args(self.launcher).args(node_files);
         // Flags from these would change what the archive fits.
         for name in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"] {

@@ -1,5 +1,9 @@
 //! Programs that are run while preparing. None outlives its [`Program`]: dropping it kills it.
+//!
+//! Nor does one outlive this process, where the machine has `setpriv` (util-linux): it gets SIGKILL when the thread
+//! that started it ends. Elsewhere it ends by itself when its work or its input ends, and disturbs nothing meanwhile.
 
+use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,8 +22,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts `command`, appending its output to `log`. Its input is a pipe that closes when this is dropped or when
-    /// this process ends in any way.
+    /// Starts a command made by [`command`], appending its output to `log`. Its input is a pipe that closes when this
+    /// is dropped or when this process ends in any way.
     pub(super) fn start(name: &str, mut command: Command, log: &Path) -> Result<Self, PrepareError> {
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(at("open the log", log))?;
         let errors = output.try_clone().map_err(at("open the log", log))?;
@@ -30,10 +34,11 @@ impl Program {
     }
 
     /// Writes a line to its input.
-    pub(super) fn tell(&mut self, line: &str) -> Result<(), PrepareError> {
-        let sent = self.child.stdin.as_mut().map(|input| writeln!(input, "{line}"));
-        // A program that has ended reads nothing; waiting for it tells how it ended.
-        sent.transpose().or_else(|_| Ok::<_, PrepareError>(None)).map(drop)
+    pub(super) fn tell(&mut self, line: &str) {
+        if let Some(input) = self.child.stdin.as_mut() {
+            // A program that has ended reads nothing; waiting for it tells how it ended.
+            let _ = writeln!(input, "{line}");
+        }
     }
 
     /// How it ended, if it has.
@@ -80,6 +85,24 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command for `program` that ends with the calling thread.
+pub(super) fn command(program: &Path) -> Command {
+    match find_program("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// A program on the `PATH`.
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
 }
 
 /// Empties a log, so that an error shows this run's output only.

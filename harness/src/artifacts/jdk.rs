@@ -57,11 +57,13 @@ pub(super) fn choose(places: &Places) -> Result<Choice, PrepareError> {
     let install = "install one, for instance with `apt-get install openjdk-17-jdk-headless`, \
                    or set GREENROOM_JAVA_HOME to its directory";
     if let Some(home) = &places.chosen {
-        let found = examine(home)
-            .map_err(|why| PrepareError::new(format!("GREENROOM_JAVA_HOME is {}, {why}", home.display())).hint(install))?;
+        let found = examine(home).map_err(|why| {
+            PrepareError::new(format!("GREENROOM_JAVA_HOME is {}, {why}", home.display())).hint(install)
+        })?;
         if found.jdk.major < OLDEST {
             let version = &found.jdk.version;
-            let message = format!("GREENROOM_JAVA_HOME is {}, a JDK {version}; Kafka needs {OLDEST} or newer", home.display());
+            let message =
+                format!("GREENROOM_JAVA_HOME is {}, a JDK {version}; Kafka needs {OLDEST} or newer", home.display());
             return Err(PrepareError::new(message).hint(install));
         }
         // A runtime may be chosen for the brokers; then another one compiles.
@@ -72,7 +74,8 @@ pub(super) fn choose(places: &Places) -> Result<Choice, PrepareError> {
         Some(newest) if newest.jdk.major >= OLDEST => Ok(choice(newest, &all)),
         Some(newest) => {
             let Jdk { home, version, .. } = &newest.jdk;
-            let message = format!("the newest JDK found is {version} in {}; Kafka needs {OLDEST} or newer", home.display());
+            let message =
+                format!("the newest JDK found is {version} in {}; Kafka needs {OLDEST} or newer", home.display());
             Err(PrepareError::new(message).hint(install))
         }
         None => Err(PrepareError::new(format!("no JDK found; Kafka needs {OLDEST} or newer"))

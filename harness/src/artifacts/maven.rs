@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use super::child::{self, Program};
+use super::child::{self, Program, find_program};
 use super::error::at;
 use super::jdk::Choice;
 use super::store::{Key, Store, sha256};
@@ -83,7 +82,7 @@ fn fetch(directory: &Path, jdk: &Choice, offline: bool, log: &Path) -> Result<()
     for (path, content) in [(source.join("pom.xml"), POM), (package.join("Launcher.java"), LAUNCHER)] {
         fs::write(&path, content).map_err(at("write", &path))?;
     }
-    let mut command = Command::new(maven);
+    let mut command = child::command(&maven);
     command.args(["--batch-mode", "--strict-checksums", "--no-transfer-progress"]);
     if offline {
         command.arg("--offline");
@@ -98,15 +97,15 @@ fn fetch(directory: &Path, jdk: &Choice, offline: bool, log: &Path) -> Result<()
 /// Tells a failure of Maven by its own error lines.
 fn explain(error: PrepareError, offline: bool, log: &Path) -> PrepareError {
     let output = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let mut errors: Vec<&str> = output.lines().filter_map(|line| line.strip_prefix("[ERROR] ")).collect();
-    errors.truncate(5);
+    let errors: Vec<&str> = output.lines().filter_map(told_error).take(5).collect();
     let detail = if errors.is_empty() {
         error.detail.clone().unwrap_or_default()
     } else {
         format!("{}\nall of it is in {}", errors.join("\n"), log.display())
     };
     if offline {
-        let message = format!("offline, and these are neither stored nor all in Maven's local repository: {}", wanted());
+        let message =
+            format!("offline, and these are neither stored nor all in Maven's local repository: {}", wanted());
         return PrepareError::new(message).detail(detail).hint("run once without --offline");
     }
     let hint = error.hint.clone().unwrap_or_else(|| {
@@ -114,6 +113,14 @@ fn explain(error: PrepareError, offline: bool, log: &Path) -> PrepareError {
             .to_owned()
     });
     PrepareError::new(format!("failed to fetch {}: {}", wanted(), error.message)).detail(detail).hint(hint)
+}
+
+/// What a line of Maven's output tells of a failure; its advice on its own options left out.
+fn told_error(line: &str) -> Option<&str> {
+    let told = line.strip_prefix("[ERROR]")?.trim();
+    let told = told.split(" -> [Help").next().unwrap_or(told);
+    let advice = ["To see the full stack trace", "Re-run Maven", "For more information", "[Help "];
+    (!told.is_empty() && !advice.iter().any(|advice| told.starts_with(advice))).then_some(told)
 }
 
 /// What this step is for, with versions.
@@ -196,12 +203,6 @@ fn only_file(directory: &Path) -> Result<PathBuf, PrepareError> {
     Ok(only.clone())
 }
 
-/// A program on the `PATH`.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +242,7 @@ mod tests {
     fn offline_names_what_is_missing_and_what_maven_said() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        fs::write(&log, "[INFO] x\n[ERROR] Cannot access central in offline mode\n").unwrap();
+        fs::write(&log, "[INFO] x\n[ERROR] Cannot access central in offline mode -> [Help 1]\n[ERROR] \n").unwrap();
         let error = explain(PrepareError::new("Maven ended with 1"), true, &log);
         let kafka = format!("Kafka {} (", pinned("kafka.version"));
         assert!(error.message.starts_with("offline") && error.message.contains(&kafka), "{error}");

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use super::child::{self, Program};
@@ -76,7 +75,7 @@ fn unpack(jar: &Path, home: &Path) -> Result<(), PrepareError> {
 fn initialise(home: &Path, data: &Path, root: bool, log: &Path) -> Result<(), PrepareError> {
     fs::create_dir(data).map_err(at("make the directory", data))?;
     fs::set_permissions(data, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", data))?;
-    let mut command = Command::new(home.join("bin/initdb"));
+    let mut command = child::command(&home.join("bin/initdb"));
     command.args(INITDB).arg("--pgdata").arg(data).current_dir(home).env_clear().env("PATH", "/usr/bin:/bin");
     if root {
         chown(data, Some(UNPRIVILEGED_ID), Some(UNPRIVILEGED_ID)).map_err(at("change the owner of", data))?;

@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::child::find_program;
 use super::error::at;
-use super::maven::{Jars, find_program};
+use super::maven::Jars;
 use super::store::{Key, Store};
 use super::{PrepareError, Redis, Reporter};
 

@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 use super::error::at;
 use super::{PrepareError, ProgressState, Reporter};
 pub(super) use location::location;
-pub(super) use manifest::{hex, sha256};
 use manifest::{Manifest, State};
+pub(super) use manifest::{hex, sha256};
 
 /// A directory of entries.
 #[derive(Debug)]
@@ -59,11 +59,6 @@ impl Key {
         let digest = hex(&hash.finalize());
         Self { name: format!("{kind}-{}", &digest[..16]) }
     }
-
-    /// Its name, usable in a file name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 impl Store {
@@ -75,13 +70,9 @@ impl Store {
             fs::create_dir_all(&root).map_err(at("make the cache directory", &root))?;
             open_to_others(&root)?;
         }
-        fs::read_dir(&root).map_err(at("read the cache directory", &root))?;
-        Ok(Self { root })
-    }
-
-    /// Its directory.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
+        let store = Self { root };
+        store.sweep()?;
+        Ok(store)
     }
 
     /// The file that takes the output of a program run for `key`; made if it is absent.
@@ -156,6 +147,23 @@ impl Store {
         fs::rename(path, &aside).map_err(at("move away the damaged", path))
     }
 
+    /// Removes what killed processes left of any entry, unless somebody builds that entry now.
+    fn sweep(&self) -> Result<(), PrepareError> {
+        let entries = fs::read_dir(&self.root).map_err(at("read the cache directory", &self.root))?;
+        for entry in entries {
+            let name = entry.map_err(at("read the cache directory", &self.root))?.file_name();
+            let name = name.to_string_lossy();
+            let Some((key, _)) = name.strip_prefix(BUILDING).and_then(|rest| rest.rsplit_once('-')) else { continue };
+            let lock = File::open(self.root.join("locks").join(key));
+            if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_err()) {
+                continue;
+            }
+            // Best effort: nothing depends on it, and whoever may not do this may still use what is finished.
+            let _ = fs::remove_dir_all(self.root.join(&*name));
+        }
+        Ok(())
+    }
+
     fn remove_leftovers(&self, key: &Key) -> Result<(), PrepareError> {
         let entries = fs::read_dir(&self.root).map_err(at("read the cache directory", &self.root))?;
         for entry in entries {
@@ -169,8 +177,11 @@ impl Store {
     }
 }
 
+/// Begins the name of a directory in which an entry is built.
+const BUILDING: &str = ".building-";
+
 fn building(key: &Key) -> String {
-    format!(".building-{}-", key.name)
+    format!("{BUILDING}{}-", key.name)
 }
 
 fn remove_tree(path: &Path) -> io::Result<()> {

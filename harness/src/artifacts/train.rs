@@ -11,6 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio::runtime::Runtime;
 
 use super::PrepareError;
 use super::archive::Java;
@@ -59,10 +60,16 @@ pub(super) fn run(training: &Training<'_>, recording_flag: &str, limit: Duration
         programs.push(Program::start(name, training.java.command(flags, node_files), training.log)?);
     }
     ready(&place, &mut programs)?;
-    if let Err(error) = exercise(&place) {
+    // The admin client answers from a thread of its own, so the smallest executor will do.
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|source| PrepareError {
+        source: Some(source),
+        ..PrepareError::new("failed to make an executor for the training run")
+    })?;
+    if let Err(error) = exercise(&place, &runtime) {
         return Err(programs[0].failed(&format!("failed its exercise: {error}")));
     }
-    programs[0].tell("exit")?;
+    programs[0].tell("exit");
     programs[0].succeed(limit)?;
     drop(programs);
     fs::remove_dir_all(training.directory).map_err(at("remove", training.directory))
@@ -91,8 +98,10 @@ impl Place {
                 return Ok(Self { host, client_ports, controller_ports });
             }
         }
-        Err(PrepareError::new("found no loopback address for the training run with ports 9092 to 9094 and 9192 to 9194 free")
-            .detail("tried 50 addresses in 127.200.0.0/16"))
+        Err(PrepareError::new(
+            "found no loopback address for the training run with ports 9092 to 9094 and 9192 to 9194 free",
+        )
+        .detail("tried 50 addresses in 127.200.0.0/16"))
     }
 
     fn brokers(&self) -> String {
@@ -125,9 +134,10 @@ fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareE
             timings: Timings::Fast,
         };
         let own = directory.join(format!("node-{node_id}.properties"));
-        for (path, text) in
-            [(data_dir.join("meta.properties"), meta_properties(&settings)), (own.clone(), server_properties(&settings))]
-        {
+        for (path, text) in [
+            (data_dir.join("meta.properties"), meta_properties(&settings)),
+            (own.clone(), server_properties(&settings)),
+        ] {
             fs::write(&path, text).map_err(at("write", &path))?;
         }
         files.push(own);
@@ -161,22 +171,19 @@ fn client_failed(error: KafkaError) -> PrepareError {
 }
 
 /// What scenarios do: topics, acknowledged records, a group, a transaction.
-fn exercise(place: &Place) -> Result<(), KafkaError> {
-    create_topic(place)?;
+fn exercise(place: &Place, runtime: &Runtime) -> Result<(), KafkaError> {
+    create_topic(place, runtime)?;
     produce(place)?;
     transact(place)?;
     consume(place)
 }
 
-fn create_topic(place: &Place) -> Result<(), KafkaError> {
+fn create_topic(place: &Place, runtime: &Runtime) -> Result<(), KafkaError> {
     let admin: AdminClient<DefaultClientContext> = place.client().create()?;
     let topic = NewTopic::new(TOPIC, 3, TopicReplication::Fixed(i32::from(NODES)));
     let options = AdminOptions::new().operation_timeout(Some(OPERATION)).request_timeout(Some(OPERATION));
     let topics = [topic];
-    let created = admin.create_topics(&topics, &options);
-    // The client answers from a thread of its own, so any executor will do.
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let results = runtime.map_err(|_| KafkaError::Canceled)?.block_on(created)?;
+    let results = runtime.block_on(admin.create_topics(&topics, &options))?;
     let failed = results.into_iter().find_map(Result::err);
     failed.map_or(Ok(()), |(_, code)| Err(KafkaError::AdminOp(code)))
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use greenroom::artifacts::{self, PrepareOptions};
+use greenroom::artifacts::{self, PrepareOptions, ProgressState};
 use greenroom::binaries;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::plan::{Plan, Site};
@@ -191,7 +191,17 @@ async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environme
 /// Prepares the artifacts and tells a person of every step.
 fn prepare(offline: bool) -> anyhow::Result<artifacts::Toolchain> {
     let options = PrepareOptions { offline, ..PrepareOptions::default() };
-    Ok(artifacts::prepare(&options, &mut |progress| say(&format!("{progress}")))?)
+    Ok(artifacts::prepare(&options, &mut |progress| say(&told(&progress)))?)
+}
+
+fn told(progress: &artifacts::Progress) -> String {
+    let step = &progress.step;
+    match &progress.state {
+        ProgressState::Waiting => format!("{step}: another process is at it; waiting"),
+        ProgressState::Damaged(what) => format!("{step}: {what}; making it anew"),
+        ProgressState::Started => format!("{step} …"),
+        ProgressState::Done { elapsed } => format!("{step}: done after {:.1} s", elapsed.as_secs_f64()),
+    }
 }
 
 /// Waits until nothing of an environment is left.

@@ -153,10 +153,8 @@ fn identity(file: &mut Properties, settings: &NodeSettings<'_>) {
     let client = NodeSettings::own(settings.client_ports, settings.node_id);
     let controller = NodeSettings::own(settings.controller_ports, settings.node_id);
     let listeners = format!("CLIENT://{host}:{client},CONTROLLER://{host}:{controller}");
-    let voters: Vec<String> = (1..)
-        .zip(settings.controller_ports)
-        .map(|(id, port): (u32, &u16)| format!("{id}@{host}:{port}"))
-        .collect();
+    let voters: Vec<String> =
+        (1..).zip(settings.controller_ports).map(|(id, port): (u32, &u16)| format!("{id}@{host}:{port}")).collect();
     file.set("process.roles", "broker,controller");
     file.set("node.id", settings.node_id);
     file.set("controller.quorum.voters", voters.join(","));
@@ -197,7 +195,9 @@ fn economy(file: &mut Properties) {
     file.set("group.coordinator.background.threads", 1);
     file.note("Files of a partition stay small: an index is allocated at its full size.");
     file.set("log.index.size.max.bytes", 65_536);
-    file.note("The cleaner stays on, so that compaction is real, with 2 MiB instead of 128; Kafka asks for more than 1.");
+    file.note(
+        "The cleaner stays on, so that compaction is real, with 2 MiB instead of 128; Kafka asks for more than 1.",
+    );
     file.set("log.cleaner.dedupe.buffer.size", 2_097_152);
     file.set("log.cleaner.io.buffer.size", 65_536);
 }

@@ -14,7 +14,7 @@ use super::{Waited, evidence, readiness};
 use crate::observe::history;
 use crate::plan::{Kind, Part, Plan, PlannedFile, PlannedTopic};
 use crate::spec::HistorySpec;
-use crate::wire::{self, WarmOptions, WireError};
+use crate::wire::{self, InternalTopics, WireError};
 
 /// What happens to a part while an environment starts.
 pub trait Progress: Send + Sync {
@@ -104,7 +104,7 @@ pub struct Starter<'a> {
     /// When to give up.
     pub deadline: Instant,
     /// What the brokers' internal topics look like.
-    pub warm: WarmOptions,
+    pub internal_topics: InternalTopics,
 }
 
 /// Starts everything of a plan and returns when all of it is ready.
@@ -178,10 +178,14 @@ impl Starter<'_> {
         try_join_all(parts.iter().map(|part| self.spawn(part))).await?;
         let (brokers, deadline) = (plan.brokers(), self.deadline.into());
         let topics: Vec<_> = plan.topics.iter().map(wire::Topic::from).collect();
-        let prepared = wire::prepare(&brokers, &topics, &self.warm, deadline).await;
-        prepared.map_err(|source| kafka_error(parts, source))?;
-        // The programs' branch has ended only when the whole start has.
-        let _ = topics_made.send(());
+        let prepared = async {
+            wire::cluster_listed(&brokers, deadline).await?;
+            wire::make_topics(&brokers, &topics, &self.internal_topics, deadline).await?;
+            // The programs' branch has ended only when the whole start has.
+            let _ = topics_made.send(());
+            Box::pin(wire::warm(&brokers, deadline)).await
+        };
+        prepared.await.map_err(|source| kafka_error(parts, source))?;
         for part in parts {
             self.progress.ready(&part.name, begun.elapsed());
         }

@@ -1,7 +1,7 @@
 //! The part of a description that says when a system is at rest and what is written down of it.
 //!
 //! A *path* below is `container.field.field…`: the container is a table, a topic, a program with a
-//! journal, or `redis` followed by a key; the fields are a column, then the fields of a JSON document (positions in lists do not
+//! journal, or `redis.` with a key (as its pattern has it, such as `redis.queue:{token}`); the fields are a column, then the fields of a JSON document (positions in lists do not
 //! count). `*.field` means any path that ends in that field.
 
 use std::collections::BTreeMap;
@@ -76,6 +76,9 @@ pub struct ObserveSpec {
     /// timing. Shown as `<varies>`.
     #[serde(default)]
     pub volatile: Vec<String>,
+    /// Paths that say nothing about what happened and are not shown at all: sequence numbers, offsets in a journal.
+    #[serde(default)]
+    pub hidden: Vec<String>,
     /// Topics whose values are signed 64-bit big-endian integers, which no one can tell from text.
     #[serde(default)]
     pub integers: Vec<String>,

@@ -233,6 +233,7 @@ async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Resul
     let log = std::fs::OpenOptions::new().create(true).append(true).open(house.log())?;
     let mut command = tokio::process::Command::new(binary);
     command.arg("supervise").arg(house.path()).current_dir(&workspace.root);
+    command.env(super::state::STATE_VARIABLE, workspace.base());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
     let mut supervisor = command.spawn()?;
     let Some(output) = supervisor.stdout.take() else {

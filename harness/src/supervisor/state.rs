@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
+/// Names the base directory.
+pub const STATE_VARIABLE: &str = "GREENROOM_STATE";
 /// Below this much free space, `/dev/shm` is left alone (containers often have 64 MiB).
 const MEMORY_FREE_BYTES_MIN: u64 = 1 << 30;
 /// Others may pass through (PostgreSQL runs as `nobody` under root), not look around.
@@ -80,10 +82,23 @@ impl Workspace {
             .map_err(|source| StateError::Directory { path: PathBuf::from("."), source })?;
         let root = from.ancestors().filter(|path| path.join("Cargo.lock").is_file()).last();
         let root = root.ok_or_else(|| StateError::NoWorkspace { from: from.clone() })?.to_owned();
-        let base = base()?;
+        Self::with_base(root, &base()?)
+    }
+
+    /// The workspace at `root`, its state kept below `base`.
+    ///
+    /// # Errors
+    /// The state directory cannot be used.
+    pub fn with_base(root: PathBuf, base: &Path) -> Result<Self, StateError> {
         let directory = base.join(short_hash(root.as_os_str()));
         make(&directory)?;
         Ok(Self { root, directory })
+    }
+
+    /// What [`Workspace::with_base`] got.
+    #[must_use]
+    pub fn base(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
     }
 
     /// The house of supervisors of the build that `binary` is.
@@ -195,7 +210,7 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<std::fs::File>, StateError> 
 
 fn base() -> Result<PathBuf, StateError> {
     let uid = nix::unistd::geteuid().as_raw();
-    let base = match std::env::var_os("GREENROOM_STATE") {
+    let base = match std::env::var_os(STATE_VARIABLE) {
         Some(path) => std::path::absolute(&path)
             .map_err(|source| StateError::Directory { path: PathBuf::from(path), source })?,
         None if memory_has_room() => PathBuf::from(format!("/dev/shm/greenroom-{uid}")),

@@ -13,7 +13,7 @@ use super::addresses::Claim;
 use super::protocol::{Event, Order, PartSummary, Summary};
 use crate::plan::{Kind, Plan};
 use crate::runtime::start::Starter;
-use crate::wire::WarmOptions;
+use crate::wire::InternalTopics;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
 
 /// How long an ended part may take before it is killed.
@@ -62,7 +62,7 @@ impl Tenancy {
             processes: &self.processes,
             progress: &Steps { tenancy: self, events },
             deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
-            warm: self.warm_options(),
+            internal_topics: self.internal_topics(),
         };
         runtime::start(&self.plan, &self.order.spec.observe.history, &starter).await?;
         self.ready.store(true, Ordering::Release);
@@ -77,15 +77,15 @@ impl Tenancy {
             processes: &self.processes,
             progress: &Steps { tenancy: self, events },
             deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
-            warm: self.warm_options(),
+            internal_topics: self.internal_topics(),
         };
         runtime::start::restart(&self.plan, part, &starter).await
     }
 
-    fn warm_options(&self) -> WarmOptions {
+    fn internal_topics(&self) -> InternalTopics {
         let kafka = self.order.spec.kafka.as_ref();
         let internal = kafka.map_or(1, |kafka| kafka.replication);
-        WarmOptions {
+        InternalTopics {
             replication: internal,
             min_insync_replicas: kafka.map_or(1, |kafka| kafka.min_insync_replicas),
             offsets_partitions: 1,

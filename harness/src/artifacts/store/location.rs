@@ -57,7 +57,10 @@ pub(super) fn check(directory: &Path, root: bool) -> Result<(), PrepareError> {
     if let Some(closed) = closed_directory(directory).filter(|_| root) {
         let message = format!("the cache directory {shown} cannot be reached by other users");
         return Err(PrepareError::new(message)
-            .detail(format!("{} is closed, and PostgreSQL, which refuses to run as root, runs as `nobody`", closed.display()))
+            .detail(format!(
+                "{} is closed, and PostgreSQL, which refuses to run as root, runs as `nobody`",
+                closed.display()
+            ))
             .hint(hint));
     }
     Ok(())
@@ -94,8 +97,8 @@ mod tests {
 
     #[test]
     fn root_leaves_a_home_that_is_closed_to_others() {
-        // Temporary directories are made with mode 0700.
         let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(choose(&surroundings(home.path(), true)).unwrap(), Path::new(FOR_ROOT));
         assert!(check(home.path(), true).unwrap_err().detail.unwrap().contains("is closed"));
         check(home.path(), false).unwrap();

@@ -17,11 +17,12 @@ fn store() -> (tempfile::TempDir, Store) {
 fn thing(store: &Store, builds: &AtomicUsize) -> (Result<Entry, PrepareError>, Vec<ProgressState>) {
     let mut told = Vec::new();
     let mut tell = |progress: Progress| told.push(progress.state);
-    let entry = store.entry(&Key::new("thing", &["1"]), "the thing", &mut Reporter { progress: &mut tell }, |directory| {
-        builds.fetch_add(1, Ordering::SeqCst);
-        fs::create_dir(directory.join("inner")).map_err(at("make", directory))?;
-        fs::write(directory.join("inner/content"), "42").map_err(at("write", directory))
-    });
+    let entry =
+        store.entry(&Key::new("thing", &["1"]), "the thing", &mut Reporter { progress: &mut tell }, |directory| {
+            builds.fetch_add(1, Ordering::SeqCst);
+            fs::create_dir(directory.join("inner")).map_err(at("make", directory))?;
+            fs::write(directory.join("inner/content"), "42").map_err(at("write", directory))
+        });
     (entry, told)
 }
 
@@ -70,6 +71,20 @@ fn what_a_killed_process_left_is_removed_and_never_used() {
     let (entry, _) = thing(&store, &AtomicUsize::new(0));
     assert!(!leftover.exists());
     assert_eq!(fs::read_to_string(entry.unwrap().path.join("inner/content")).unwrap(), "42");
+}
+
+#[test]
+fn leftovers_of_any_entry_are_swept_unless_it_is_being_built() {
+    let (_directory, store) = store();
+    let (old, busy) = (Key::new("old", &["1"]), Key::new("busy", &["1"]));
+    let mut silent = |_| {};
+    let _lock = store.lock(&busy, "busy", &mut Reporter { progress: &mut silent }).unwrap();
+    let [old, busy] = [old, busy].map(|key| store.root.join(format!("{}1", building(&key))));
+    fs::create_dir_all(&old).unwrap();
+    fs::create_dir_all(&busy).unwrap();
+    store.sweep().unwrap();
+    assert!(!old.exists());
+    assert!(busy.exists());
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! All keys of Redis with type and content.
+//!
+//! Whether a key expires is observed, when it does is not: that is a clock's business.
+//! Absent: streams and module types, whose keys are named with their type alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis::aio::MultiplexedConnection;
+
+/// One key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// Its name; bytes that are not UTF-8 are replaced.
+    pub name: String,
+    /// What it holds.
+    pub content: Content,
+    /// Whether it expires.
+    pub expires: bool,
+}
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A string.
+    Text(String),
+    /// A hash.
+    Hash(BTreeMap<String, String>),
+    /// A sorted set in rank order: member and score.
+    SortedSet(Vec<(String, f64)>),
+    /// A set.
+    Set(BTreeSet<String>),
+    /// A list.
+    List(Vec<String>),
+    /// Another type, named.
+    Other(String),
+}
+
+/// Why keys could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read the keys of redis")]
+pub struct KeysError {
+    #[from]
+    source: redis::RedisError,
+}
+
+/// Reads every key, sorted by name.
+pub(super) async fn read(url: &str) -> Result<Vec<Key>, KeysError> {
+    let client = redis::Client::open(url)?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut cursor = 0_u64;
+    loop {
+        let (next, found): (u64, Vec<Vec<u8>>) =
+            redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(1000).query_async(&mut connection).await?;
+        names.extend(found);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    let mut keys = Vec::with_capacity(names.len());
+    for name in names {
+        // A key that expired since the scan is simply gone.
+        if let Some(key) = read_one(&mut connection, &name).await? {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+async fn read_one(connection: &mut MultiplexedConnection, name: &[u8]) -> Result<Option<Key>, KeysError> {
+    let (kind, ttl_ms): (String, i64) =
+        redis::pipe().cmd("TYPE").arg(name).cmd("PTTL").arg(name).query_async(connection).await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let content = match kind.as_str() {
+        "none" => return Ok(None),
+        "string" => {
+            let value: Option<Vec<u8>> = redis::cmd("GET").arg(name).query_async(connection).await?;
+            match value {
+                Some(value) => Content::Text(text(value)),
+                None => return Ok(None),
+            }
+        }
+        "hash" => {
+            let fields: Vec<(Vec<u8>, Vec<u8>)> = redis::cmd("HGETALL").arg(name).query_async(connection).await?;
+            Content::Hash(fields.into_iter().map(|(field, value)| (text(field), text(value))).collect())
+        }
+        "zset" => {
+            let members: Vec<(Vec<u8>, f64)> =
+                redis::cmd("ZRANGE").arg(name).arg(0).arg(-1).arg("WITHSCORES").query_async(connection).await?;
+            Content::SortedSet(members.into_iter().map(|(member, score)| (text(member), score)).collect())
+        }
+        "set" => {
+            let members: Vec<Vec<u8>> = redis::cmd("SMEMBERS").arg(name).query_async(connection).await?;
+            Content::Set(members.into_iter().map(text).collect())
+        }
+        "list" => {
+            let items: Vec<Vec<u8>> = redis::cmd("LRANGE").arg(name).arg(0).arg(-1).query_async(connection).await?;
+            Content::List(items.into_iter().map(text).collect())
+        }
+        other => Content::Other(other.to_owned()),
+    };
+    Ok(Some(Key { name: String::from_utf8_lossy(name).into_owned(), content, expires: ttl_ms >= 0 }))
+}

@@ -1,0 +1,98 @@
+//! Broken parts and broken ground: a broker that dies or hangs, a port that is taken, paths with blanks.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use greenroom::supervisor::protocol::Order;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+
+use crate::stand::{INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
+
+/// A JDK whose `java` is this shell script.
+fn fake_java(stand: &Stand, script: &str) -> PathBuf {
+    let home = stand.path().join("fake-jdk");
+    std::fs::create_dir_all(home.join("bin")).expect("a directory");
+    let java = home.join("bin/java");
+    std::fs::write(&java, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    std::fs::set_permissions(&java, PermissionsExt::from_mode(0o755)).expect("it may run");
+    home
+}
+
+async fn nothing_runs(stand: &Stand) {
+    let (identity, house) = (stand.identity(), stand.house());
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of_supervisor(&identity, &house)).await;
+}
+
+/// Goal: a broker that exits fails the start at once, with its last 20 lines and where the rest is kept.
+#[tokio::test]
+async fn a_broker_that_exits_at_once_fails_the_start_with_its_last_lines() {
+    let stand = Stand::new();
+    let mut order = stand.order(INFRASTRUCTURE);
+    let script = "i=1; while [ $i -le 30 ]; do echo \"line $i of the broker\"; i=$((i+1)); done; exit 3";
+    order.toolchain.jdk.home = fake_java(&stand, script);
+    let begun = Instant::now();
+    let said = complaint(stand.lease(order).await);
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    assert!(said.contains("kafka ended while starting (exit status: 3)"), "{said}");
+    let shown: Vec<_> = said.lines().filter(|line| line.ends_with("of the broker")).collect();
+    assert_eq!((shown.len(), shown[0], shown[19]), (20, "line 11 of the broker", "line 30 of the broker"), "{said}");
+    let kept = stand.evidence();
+    let log = std::fs::read_dir(&kept).expect("evidence").next().expect("one environment").expect("readable").path();
+    let log = std::fs::read_to_string(log.join("logs/kafka.log")).expect("the whole log is kept");
+    assert_eq!(log.lines().count(), 30);
+    assert!(said.contains(&kept.display().to_string()), "the message says where: {said}");
+    nothing_runs(&stand).await;
+}
+
+/// Goal: a broker that never becomes ready ends the start at its deadline and says what was missing.
+#[tokio::test]
+async fn a_broker_that_never_becomes_ready_is_told_at_the_deadline() {
+    let stand = Stand::new();
+    let mut order: Order = stand.order(INFRASTRUCTURE);
+    order.toolchain.jdk.home = fake_java(&stand, "echo waiting for nothing; exec sleep 600");
+    order.deadline_ms = 1_500;
+    let said = complaint(stand.lease(order).await);
+    assert!(said.contains("Kafka was not ready in time"), "{said}");
+    assert!(said.contains("does not accept connections") || said.contains("gave no metadata"), "{said}");
+    assert!(said.contains("waiting for nothing"), "its last lines are shown: {said}");
+    nothing_runs(&stand).await;
+}
+
+/// Goal: a port that somebody holds on every address is named, with what to do.
+/// Method: the port is bound on the wildcard address without listening, so nothing is reachable from outside.
+#[tokio::test]
+async fn a_port_taken_on_every_address_is_named() {
+    let stand = Stand::new();
+    let holder = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let any = SockaddrIn::from(std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    bind(std::os::fd::AsRawFd::as_raw_fd(&holder), &any).expect("any free port");
+    let name: SockaddrIn = nix::sys::socket::getsockname(std::os::fd::AsRawFd::as_raw_fd(&holder)).expect("its port");
+    let port = name.port();
+    let said = complaint(stand.lease(stand.order(&format!("name = \"stand\"\n[redis]\nport = {port}\n"))).await);
+    assert!(said.contains(&format!("port {port} is taken on 64 loopback addresses")), "{said}");
+    assert!(said.contains("hint: end what holds the port"), "{said}");
+    nothing_runs(&stand).await;
+}
+
+/// Goal: blanks in paths are no matter, for any part.
+#[tokio::test]
+async fn a_state_directory_with_blanks_is_no_matter() {
+    let stand = Stand::named("greenroom test with blanks ");
+    assert!(stand.path().display().to_string().contains(' '));
+    let lease = stand.lease(stand.order(INFRASTRUCTURE)).await.expect("it starts");
+    lease.release().await.expect("it ends");
+}
+
+/// Goal: a program that cannot be run is named.
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_named() {
+    let stand = Stand::new();
+    let mut text = REDIS_ONLY.to_owned();
+    write!(text, "[[programs]]\nname = \"shop\"\ncommand = [\"/nowhere/shop\"]\nport = 3000\n").expect("a text");
+    let said = complaint(stand.lease(stand.order(&text)).await);
+    assert!(said.contains("failed to start shop: failed to run /nowhere/shop: No such file or directory"), "{said}");
+    nothing_runs(&stand).await;
+}

@@ -1,0 +1,83 @@
+//! Bad input on the command line: told in words, exit code not 0, nothing started.
+
+use std::process::{Command, Output};
+
+use crate::stand::{REDIS_ONLY, Stand};
+
+fn greenroom(stand: &Stand, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_greenroom"))
+        .args(arguments)
+        .env("GREENROOM_STATE", stand.path())
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the command runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn description(stand: &Stand, text: &str) -> String {
+    let path = stand.path().join("environment.toml");
+    std::fs::write(&path, text).expect("a description");
+    path.display().to_string()
+}
+
+#[test]
+fn a_missing_jdk_is_named() {
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    let arguments = ["test-env", "up", "--description", &path];
+    let output = greenroom(&stand, &arguments, &[("GREENROOM_JAVA_HOME", "/nowhere/jdk")]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("/nowhere/jdk"), "{}", said(&output));
+    assert!(said(&output).contains("hint:"), "{}", said(&output));
+}
+
+#[test]
+fn a_bad_description_is_told_by_line_and_column() {
+    let stand = Stand::new();
+    let path = description(&stand, "name = \"stand\"\n[redis]\nprot = 6379\n");
+    let output = greenroom(&stand, &["test-env", "up", "--description", &path], &[]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("environment.toml:3:1: unknown field `prot`"), "{}", said(&output));
+}
+
+#[test]
+fn a_command_that_does_not_exist_starts_nothing() {
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    let output = greenroom(&stand, &["test-env", "run", "--description", &path, "--", "no-such-command"], &[]);
+    assert_eq!(output.status.code(), Some(127));
+    assert!(said(&output).contains("there is no command no-such-command; nothing was started"), "{}", said(&output));
+    assert!(!stand.house().path().exists(), "a supervisor was started");
+}
+
+#[test]
+fn output_and_exit_code_of_a_command_pass_through() {
+    let stand = Stand::new();
+    let path = description(&stand, &format!("{REDIS_ONLY}[variables]\nREDIS_URL = \"{{redis.url}}\"\n"));
+    let script = "echo \"$REDIS_URL\"; echo complaint >&2; exit 42";
+    let output = greenroom(&stand, &["test-env", "run", "--description", &path, "--", "sh", "-c", script], &[]);
+    assert_eq!(output.status.code(), Some(42), "{}", said(&output));
+    let url = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(url.starts_with("redis://127.") && url.ends_with(":6379"), "{url}");
+    assert!(said(&output).contains("complaint"), "{}", said(&output));
+}
+
+#[test]
+fn unknown_options_systems_and_environments_are_told() {
+    let stand = Stand::new();
+    for (arguments, expected) in [
+        (vec!["test-env", "up", "--colour"], "unexpected argument '--colour'"),
+        (vec!["test-env", "up", "--layout", "scattered"], "invalid value 'scattered'"),
+        (vec!["test-env", "up", "opera"], "there is no system opera; the systems are"),
+        (vec!["test-env", "up", "--description", "/nowhere.toml"], "failed to read the description /nowhere.toml"),
+        (vec!["test-env", "down", "opera-1-1"], "no environment runs"),
+        (vec!["test-env", "logs", "kafka"], "no environment runs"),
+    ] {
+        let output = greenroom(&stand, &arguments, &[]);
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        assert!(said(&output).contains(expected), "{arguments:?} said: {}", said(&output));
+    }
+}

@@ -1,0 +1,134 @@
+//! Deaths: of a client, of the supervisor, of parts; by SIGKILL, at bad moments.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use greenroom::supervisor::protocol::PartSignal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::stand::{INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, processes_of, processes_of_supervisor};
+
+/// Goal: giving back returns at once, and all is gone within a second.
+#[tokio::test]
+async fn an_environment_given_back_is_gone() {
+    let stand = Stand::new();
+    let lease = stand.lease(stand.order(INFRASTRUCTURE)).await.expect("it starts");
+    let plan = lease.plan.clone();
+    assert!(processes_of(&plan).len() >= 3, "brokers, PostgreSQL and Redis run");
+    let begun = Instant::now();
+    lease.release().await.expect("it is given back");
+    assert!(begun.elapsed() < Duration::from_millis(250), "giving back took {:?}", begun.elapsed());
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of(&plan)).await;
+    let directory = || plan.site.directory.exists().then(|| plan.site.directory.clone()).into_iter().collect();
+    becomes_empty(Duration::from_secs(2), "its directory", directory).await;
+}
+
+/// Goal: the law that a lease ends when its connection ends, in the middle of a start.
+/// Method: the client is the real command line, killed as soon as it says that it has begun.
+#[tokio::test]
+async fn a_client_killed_during_start_leaves_nothing() {
+    let stand = Stand::new();
+    let description = stand.path().join("stand.toml");
+    std::fs::write(&description, INFRASTRUCTURE).expect("a description");
+    let mut client = Command::new(env!("CARGO_BIN_EXE_greenroom"))
+        .args(["test-env", "up", "--description"])
+        .arg(&description)
+        .env("GREENROOM_STATE", stand.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the client starts");
+    let output = BufReader::new(client.stderr.take().expect("its output"));
+    let said: Vec<_> = output.lines().map_while(Result::ok).take_while(|line| !line.starts_with("starting")).collect();
+    let pid = Pid::from_raw(i32::try_from(client.id()).expect("a process id"));
+    kill(pid, Signal::SIGKILL).expect("the client is killed");
+    client.wait().expect("the client is dead");
+    let (identity, house) = (stand.identity(), stand.house());
+    let left = || processes_of_supervisor(&identity, &house);
+    becomes_empty(Duration::from_secs(3), &format!("processes (it said {said:?})"), left).await;
+    let mut supervisor = stand.connection().await;
+    assert!(supervisor.status().await.expect("the supervisor lives").is_empty());
+}
+
+/// Goal: the law that nothing outlives the supervisor.
+#[tokio::test]
+async fn nothing_outlives_a_killed_supervisor() {
+    let stand = Stand::new();
+    let lease = stand.lease(stand.order(INFRASTRUCTURE)).await.expect("it starts");
+    let (identity, house) = (stand.identity(), stand.house());
+    assert!(processes_of_supervisor(&identity, &house).len() >= 3, "brokers, PostgreSQL and Redis run");
+    kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of_supervisor(&identity, &house)).await;
+    let directory = || house.path().exists().then(|| house.path().to_owned()).into_iter().collect();
+    becomes_empty(Duration::from_secs(3), "its directory", directory).await;
+    drop(lease);
+    // The next client finds no supervisor and starts another.
+    stand.lease(stand.order(REDIS_ONLY)).await.expect("the next one starts").release().await.expect("and ends");
+}
+
+/// Goal: what a dead supervisor left, because even its watcher was killed, is swept by the next one.
+/// Method: a house with an identity, files and a process that carries it, and nobody who holds the lock.
+#[tokio::test]
+async fn stale_files_and_processes_of_a_dead_supervisor_are_swept() {
+    let stand = Stand::new();
+    let stale = stand.workspace.directory.join("0dead000");
+    std::fs::create_dir_all(stale.join("stand-1-1").join("logs")).expect("stale files");
+    std::fs::write(stale.join("identity"), "1-dead").expect("a stale identity");
+    let mut orphan = Command::new("sleep").arg("600").env("GREENROOM_SUPERVISOR", "1-dead").spawn().expect("an orphan");
+    let mut bystander = Command::new("sleep").arg("600").current_dir(&stale).spawn().expect("a bystander");
+    stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts").release().await.expect("and ends");
+    assert!(!stale.exists(), "stale files are left");
+    let killed = orphan.try_wait().expect("its state").or_else(|| orphan.wait().ok());
+    assert!(killed.is_some_and(|status| !status.success()), "the orphan was not killed");
+    assert!(bystander.try_wait().expect("its state").is_none(), "somebody else's process was ended");
+    bystander.kill().expect("the bystander ends");
+    bystander.wait().expect("the bystander has ended");
+}
+
+/// Goal: two environments at once have addresses of their own and do not notice one another.
+#[tokio::test]
+async fn two_environments_at_once() {
+    let stand = Stand::new();
+    let (one, other) = tokio::join!(stand.lease(stand.order(INFRASTRUCTURE)), stand.lease(stand.order(INFRASTRUCTURE)));
+    let (one, other) = (one.expect("one starts"), other.expect("the other starts"));
+    assert_ne!(one.plan.site.address, other.plan.site.address);
+    let kept = other.plan.clone();
+    one.release().await.expect("one ends");
+    assert!(processes_of(&kept).len() >= 3, "the other still runs");
+    other.release().await.expect("the other ends");
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of(&kept)).await;
+}
+
+/// Goal: a part can be killed, is told to be dead, and comes back at its address.
+#[tokio::test]
+async fn a_killed_part_comes_back_at_its_address() {
+    let stand = Stand::new();
+    let mut lease = stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts");
+    let address = lease.plan.part("redis").expect("it has Redis").addresses[0];
+    lease.signal("redis", PartSignal::Kill).await.expect("Redis is killed");
+    let plan = lease.plan.clone();
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of(&plan)).await;
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens at {address}");
+    lease.restart("redis").await.expect("Redis comes back");
+    std::net::TcpStream::connect(address).expect("it listens at the same address");
+    let unknown = lease.signal("rabbit", PartSignal::Kill).await.expect_err("there is no such part");
+    assert_eq!(unknown.to_string(), "no running part rabbit; the parts are redis");
+    lease.release().await.expect("it ends");
+}
+
+/// Goal: nobody's supervisor is ended by a client that goes away; an idle one answers the next client.
+#[tokio::test]
+async fn an_environment_ends_with_the_lease_that_holds_it_and_no_other() {
+    let stand = Stand::new();
+    let one = stand.lease(stand.order(REDIS_ONLY)).await.expect("one starts");
+    let other = stand.lease(stand.order(REDIS_ONLY)).await.expect("another starts");
+    let (gone, stays) = (one.plan.clone(), other.plan.clone());
+    drop(one);
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of(&gone)).await;
+    assert_eq!(processes_of(&stays).len(), 1, "the other's Redis still runs");
+    let mut supervisor = stand.connection().await;
+    supervisor.end(None).await.expect("all end");
+    assert!(processes_of(&stays).is_empty(), "`down --all` returned before all was gone");
+    drop(other);
+}

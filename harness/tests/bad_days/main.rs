@@ -1,0 +1,9 @@
+//! The harness on its own bad days: whatever goes wrong, the message says what, where and what to do,
+//! and nothing is left running.
+//!
+//! Method: real supervisors in state directories of their own, real brokers, real signals.
+
+mod broken;
+mod commands;
+mod deaths;
+mod stand;

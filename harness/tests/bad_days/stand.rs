@@ -1,0 +1,143 @@
+//! A supervisor of a test's own, in a state directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use greenroom::artifacts::{self, PrepareOptions, Toolchain};
+use greenroom::plan::{Plan, Scope};
+use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
+use greenroom::spec::{self, Spec};
+use greenroom::supervisor::client::{ClientError, Connection, Lease};
+use greenroom::supervisor::protocol::Order;
+use greenroom::supervisor::state::{House, Workspace};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Real brokers, a real database, a real cache: what every environment has.
+pub(crate) const INFRASTRUCTURE: &str = r#"
+name = "stand"
+[kafka]
+topics = [{ name = "orders", partitions = 3 }]
+[postgres]
+database = "shop"
+[redis]
+"#;
+/// What starts in a few milliseconds.
+pub(crate) const REDIS_ONLY: &str = "name = \"stand\"\n[redis]\n";
+
+/// A supervisor's state directory and how to reach it. Its supervisor ends with it.
+pub(crate) struct Stand {
+    base: tempfile::TempDir,
+    pub(crate) workspace: Workspace,
+    pub(crate) toolchain: Toolchain,
+}
+
+impl Stand {
+    pub(crate) fn new() -> Self {
+        Self::named("greenroom-test-")
+    }
+
+    /// A stand whose path begins like this.
+    pub(crate) fn named(prefix: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let base = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).expect("a state directory");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(base.path(), open).expect("PostgreSQL may pass through");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace");
+        let workspace = Workspace::with_base(root, base.path()).expect("a workspace");
+        let toolchain = artifacts::prepare(&PrepareOptions::default(), &mut |_| {}).expect("the artifacts");
+        Self { base, workspace, toolchain }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.base.path()
+    }
+
+    pub(crate) fn evidence(&self) -> PathBuf {
+        self.path().join("evidence")
+    }
+
+    pub(crate) fn house(&self) -> House {
+        self.workspace.house(Path::new(env!("CARGO_BIN_EXE_greenroom"))).expect("a house")
+    }
+
+    pub(crate) fn spec(text: &str) -> Spec {
+        spec::read_str(Path::new("stand.toml"), text).expect("a right description")
+    }
+
+    pub(crate) fn order(&self, text: &str) -> Order {
+        Order {
+            spec: Self::spec(text),
+            scope: Scope::Everything,
+            toolchain: self.toolchain.clone(),
+            binaries: PathBuf::from(env!("CARGO_BIN_EXE_greenroom")).parent().expect("a directory").to_owned(),
+            evidence: self.evidence(),
+            holder: "a test".to_owned(),
+            deadline_ms: 60_000,
+        }
+    }
+
+    pub(crate) async fn connection(&self) -> Connection {
+        let binary = Path::new(env!("CARGO_BIN_EXE_greenroom"));
+        Connection::open(&self.workspace, binary).await.expect("a supervisor")
+    }
+
+    pub(crate) async fn lease(&self, order: Order) -> Result<Lease, ClientError> {
+        self.connection().await.lease(order, |_| {}).await
+    }
+
+    /// What the supervisor's processes carry.
+    pub(crate) fn identity(&self) -> String {
+        std::fs::read_to_string(self.house().identity()).expect("a supervisor's identity")
+    }
+
+    pub(crate) fn supervisor_pid(&self) -> Pid {
+        let identity = self.identity();
+        let pid = identity.split('-').next().and_then(|pid| pid.parse().ok());
+        Pid::from_raw(pid.expect("the identity begins with the process id"))
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if let Ok(identity) = std::fs::read_to_string(self.house().identity()) {
+            if let Some(pid) = identity.split('-').next().and_then(|pid| pid.parse().ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+        }
+    }
+}
+
+/// Process ids of everything that runs of an environment.
+pub(crate) fn processes_of(plan: &Plan) -> Vec<i32> {
+    let mut pids = runtime::carriers(ENVIRONMENT_VARIABLE, &plan.site.environment);
+    pids.extend(runtime::postgres_in(&plan.site.directory));
+    pids
+}
+
+/// Process ids of everything that runs of a supervisor.
+pub(crate) fn processes_of_supervisor(identity: &str, house: &House) -> Vec<i32> {
+    let mut pids = runtime::carriers(SUPERVISOR_VARIABLE, identity);
+    pids.extend(runtime::postgres_in(house.path()));
+    pids
+}
+
+/// Waits until a list is empty, at most `limit`; says what was left.
+pub(crate) async fn becomes_empty<T: std::fmt::Debug>(limit: Duration, what: &str, list: impl Fn() -> Vec<T>) -> Duration {
+    let begun = Instant::now();
+    let empty = runtime::until(begun + limit, Duration::from_millis(2), async || {
+        let left = list();
+        if left.is_empty() { Ok(()) } else { Err(format!("{what}: {left:?} left")) }
+    });
+    empty.await.unwrap_or_else(|error| panic!("{error}"));
+    begun.elapsed()
+}
+
+/// The text of the error that a start ends with.
+pub(crate) fn complaint(outcome: Result<Lease, ClientError>) -> String {
+    match outcome {
+        Ok(lease) => panic!("{} started", lease.plan.site.environment),
+        Err(error) => greenroom::report::chain(&error),
+    }
+}
