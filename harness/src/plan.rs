@@ -1,6 +1,6 @@
 //! Everything that will run: addresses, files, arguments and variables of every part.
 //!
-//! A plan is computed from a [`Spec`], the [`Toolchain`] and a [`Site`], prints as JSON and is
+//! A plan is computed from a [`Spec`], the [`Toolchain`] and a [`Site`], prints as text and is
 //! snapshot-tested without starting anything. [`crate::runtime`] starts exactly what it says.
 //!
 //! Deliberately absent: the machine. Nothing here reads a file, a port or the clock.
@@ -8,6 +8,7 @@
 pub mod kafka;
 mod part;
 pub mod template;
+mod text;
 #[cfg(test)]
 mod tests;
 
@@ -215,12 +216,6 @@ impl Plan {
     #[must_use]
     pub fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.name == name)
-    }
-
-    /// The plan as text for a person.
-    #[must_use]
-    pub fn to_text(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_else(|error| error.to_string())
     }
 }
 

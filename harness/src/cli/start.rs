@@ -147,7 +147,7 @@ impl PlanCommand {
             directory: workspace.directory.join("plan"),
             binaries: binaries::built()?,
         };
-        answer(&Plan::new(&spec, self.wanted.scope(), &toolchain, site)?.to_text());
+        answer(&Plan::new(&spec, self.wanted.scope(), &toolchain, site)?.to_string());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -74,7 +74,7 @@ fn plan(spec: &Spec, scope: Scope) -> Plan {
 
 #[test]
 fn colocated() {
-    insta::assert_snapshot!(plan(&example(), Scope::Everything).to_text());
+    insta::assert_snapshot!(plan(&example(), Scope::Everything));
 }
 
 #[test]

@@ -14,43 +14,43 @@ fn complaint(text: &str) -> String {
 #[test]
 fn unknown_field_names_line_column_and_expectation() {
     let text = "name = \"x\"\n[kafka]\nbrokers = 3\nbroker_count = 3\n";
-    insta::assert_snapshot!(complaint(text), @"");
+    insta::assert_snapshot!(complaint(text), @"wrong description environment.toml:4:1: unknown field `broker_count`, expected one of `brokers`, `replication`, `min_insync_replicas`, `port`, `layout`, `timings`, `topics`");
 }
 
 #[test]
 fn wrong_type_names_line_and_column() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[redis]\nport = \"many\"\n"), @"");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[redis]\nport = \"many\"\n"), @r#"wrong description environment.toml:3:8: invalid type: string "many", expected u16"#);
 }
 
 #[test]
 fn unfinished_toml_names_line_and_column() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka\n"), @"");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka\n"), @"wrong description environment.toml:2:7: unclosed table, expected `]`");
 }
 
 #[test]
 fn replication_beyond_the_brokers_is_refused() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\nbrokers = 1\nreplication = 3\n"), @"");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\nbrokers = 1\nreplication = 3\n"), @"wrong description environment.toml:4:1: `replication` is 3; expected 1 to 1 (the brokers)");
 }
 
 #[test]
 fn a_topic_described_twice_is_refused() {
     let text = "name = \"x\"\n[kafka]\ntopics = [{ name = \"t\" }, { name = \"t\" }]\n";
-    insta::assert_snapshot!(complaint(text), @"");
+    insta::assert_snapshot!(complaint(text), @r#"wrong description environment.toml:3:20: topic "t": it is described twice"#);
 }
 
 #[test]
 fn two_parts_on_one_port_are_refused() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[redis]\nport = 5432\n[postgres]\ndatabase = \"d\"\n"), @"");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[redis]\nport = 5432\n[postgres]\ndatabase = \"d\"\n"), @"wrong description environment.toml:3:8: redis and postgres both take port 5432");
 }
 
 #[test]
 fn a_port_that_the_controllers_take_is_refused() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\n[redis]\nport = 9192\n"), @"");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\n[redis]\nport = 9192\n"), @"wrong description environment.toml:4:8: redis and kafka's controllers both take port 9192");
 }
 
 #[test]
 fn a_program_needs_a_binary_or_a_command() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @"");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @r#"wrong description environment.toml:3:8: program "p": expected either `binary` or `command`"#);
 }
 
 #[test]

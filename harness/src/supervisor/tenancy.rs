@@ -139,7 +139,7 @@ impl Tenancy {
                 std::fs::copy(&part.log, logs.join(name))?;
             }
         }
-        std::fs::write(kept.join("plan.json"), self.plan.to_text())?;
+        std::fs::write(kept.join("plan.txt"), self.plan.to_string())?;
         let description = toml::to_string(&self.order.spec).map_err(std::io::Error::other)?;
         std::fs::write(kept.join("environment.toml"), description)?;
         Ok(kept)
