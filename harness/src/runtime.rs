@@ -18,7 +18,7 @@ pub use process::{PartState, Processes};
 pub(crate) use spawn::death_signal;
 pub use spawn::{SpawnError, SpawnLoop, Spawner, end_with_parent};
 pub use start::{Progress, StartError, start};
-pub use sweep::{carriers, postgres_in, signal_each};
+pub use sweep::{carriers, servers_in, signal_each};
 pub use until::{Waited, until};
 
 /// Marks a process with the environment that it belongs to.

@@ -17,16 +17,18 @@ pub fn carriers(variable: &str, value: &str) -> Vec<i32> {
     pids().filter(|pid| carries(*pid, mark.as_bytes())).collect()
 }
 
-/// Process ids of PostgreSQL servers and their children that work in `directory` or below it.
+/// Programs that write their title over their environment, so that [`carriers`] does not find them.
+const TITLED: [&str; 2] = ["postgres", "redis-server"];
+
+/// Process ids of PostgreSQL and Redis servers, and their children, that work in `directory` or below it.
 ///
-/// PostgreSQL writes its title over its environment, so that [`carriers`] does not find it. The program's name
-/// is asked for too: a person's shell that stands in the directory is left alone.
+/// The program's name is asked for too: a person's shell that stands in the directory is left alone.
 #[must_use]
-pub fn postgres_in(directory: &Path) -> Vec<i32> {
+pub fn servers_in(directory: &Path) -> Vec<i32> {
     let in_directory = |pid: &i32| {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let stands = std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
-        stands && std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "postgres")
+        stands && std::fs::read_to_string(process.join("comm")).is_ok_and(|name| TITLED.contains(&name.trim()))
     };
     pids().filter(in_directory).collect()
 }

@@ -54,17 +54,17 @@ pub fn clear(house: &House) {
 /// Ends every process of a supervisor and waits until they have gone.
 fn end_all_of(identity: &str, directory: &Path) {
     let deadline = Instant::now() + SWEEP_DEADLINE;
-    let mut postgres_signal = Signal::SIGQUIT;
+    let mut server_signal = Signal::SIGQUIT;
     loop {
         let carriers = runtime::carriers(SUPERVISOR_VARIABLE, identity);
-        let postgres = runtime::postgres_in(directory);
-        if (carriers.is_empty() && postgres.is_empty()) || Instant::now() > deadline {
+        let servers = runtime::servers_in(directory);
+        if (carriers.is_empty() && servers.is_empty()) || Instant::now() > deadline {
             return;
         }
         runtime::signal_each(&carriers, Signal::SIGKILL);
-        runtime::signal_each(&postgres, postgres_signal);
+        runtime::signal_each(&servers, server_signal);
         if Instant::now() + SWEEP_DEADLINE / 2 > deadline {
-            postgres_signal = Signal::SIGKILL;
+            server_signal = Signal::SIGKILL;
         }
         #[expect(clippy::disallowed_methods, reason = "the pause between two looks, bounded by the deadline")]
         std::thread::sleep(Duration::from_millis(10));

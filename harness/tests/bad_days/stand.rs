@@ -112,14 +112,14 @@ impl Drop for Stand {
 /// Process ids of everything that runs of an environment.
 pub(crate) fn processes_of(plan: &Plan) -> Vec<i32> {
     let mut pids = runtime::carriers(ENVIRONMENT_VARIABLE, &plan.site.environment);
-    pids.extend(runtime::postgres_in(&plan.site.directory));
+    pids.extend(runtime::servers_in(&plan.site.directory));
     pids
 }
 
 /// Process ids of everything that runs of a supervisor.
 pub(crate) fn processes_of_supervisor(identity: &str, house: &House) -> Vec<i32> {
     let mut pids = runtime::carriers(SUPERVISOR_VARIABLE, identity);
-    pids.extend(runtime::postgres_in(house.path()));
+    pids.extend(runtime::servers_in(house.path()));
     pids
 }
 
