@@ -152,19 +152,19 @@ pub async fn settle(
     loop {
         pause.tick().await;
         let left = deadline.saturating_sub(started.elapsed());
-        match tokio::time::timeout(left, eyes.look(in_flight)).await {
-            Ok(look) => {
-                let look = look?;
-                let rested = look.waiting.is_empty();
-                if rested && before.as_ref() == Some(&look.counters) {
-                    return Ok(());
-                }
-                waiting = if rested { vec![Waiting::Moved] } else { look.waiting };
-                before = rested.then_some(look.counters);
-            }
-            Err(_elapsed) => {
-                return Err(SettleError::NotAtRest { after: deadline, waiting });
-            }
+        let look = match tokio::time::timeout(left, eyes.look(in_flight)).await {
+            Ok(look) => look?,
+            Err(_elapsed) => return Err(SettleError::NotAtRest { after: deadline, waiting }),
+        };
+        let rested = look.waiting.is_empty();
+        if rested && before.as_ref() == Some(&look.counters) {
+            return Ok(());
+        }
+        waiting = if rested { vec![Waiting::Moved] } else { look.waiting };
+        before = rested.then_some(look.counters);
+        // Asked for by itself, because a timeout never fires around a look that answers at once.
+        if started.elapsed() >= deadline {
+            return Err(SettleError::NotAtRest { after: deadline, waiting });
         }
     }
 }

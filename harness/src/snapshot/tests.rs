@@ -236,5 +236,12 @@ fn a_key_that_follows_a_pattern_has_a_path_by_which_its_fields_are_described() {
     spec.patterns.push("stock/{store}".into());
     spec.ids.insert("item".into(), vec!["redis.stock/{store}.value.id".into()]);
     spec.hidden.push("*.left".into());
-    insta::assert_snapshot!(document(&observed, &spec), @"");
+    insta::assert_snapshot!(document(&observed, &spec), @r#"
+    # History of outbox.status
+    (none)
+
+    # Redis
+    stock/{store-1} (string)
+      [{"id": item-1}]
+    "#);
 }
