@@ -124,7 +124,7 @@ fn record_value(names: &mut Names<'_>, topic: &Topic, integers: bool, value: &By
     match <[u8; 8]>::try_from(value.as_ref()) {
         Ok(bytes) if integers => names.number(&format!("{}.value", topic.name), &i64::from_be_bytes(bytes).to_string()),
         _ => match serde_json::from_slice::<Json>(value) {
-            Ok(json @ (Json::Object(_) | Json::Array(_))) => names.json(&topic.name, &json),
+            Ok(json @ (Json::Object(_) | Json::Array(_))) => names.json_lines(&topic.name, &json, 1),
             Ok(scalar) => names.json(&format!("{}.value", topic.name), &scalar),
             Err(_not_json) => match std::str::from_utf8(value) {
                 Ok(text) => format!("text {}", quoted(&names.text(&format!("{}.value", topic.name), text))),
@@ -143,7 +143,7 @@ pub(super) struct OrderedJournal<'a> {
 
 /// Gathers the entries of each journal by story and gives their ids aliases.
 ///
-/// A journal is a list, or an object whose lists are a journal each; the rest of such an object is one entry.
+/// A journal is a list, or an object whose lists are a journal each; each other field of such an object is a list of one.
 pub(super) fn order_journals<'a>(
     names: &mut Names<'_>,
     journals: &'a [Journal],
@@ -152,7 +152,7 @@ pub(super) fn order_journals<'a>(
     let mut ordered = Vec::new();
     for journal in journals {
         names.at(format!("journal of {}", journal.program));
-        for (title, entries) in lists(journal) {
+        for (title, entries) in lists(names, journal) {
             let mut stories: BTreeMap<BTreeSet<Id>, Vec<&Json>> = BTreeMap::new();
             let mut outside = Vec::new();
             for entry in entries {
@@ -204,14 +204,17 @@ pub(super) fn journal_sections(names: &mut Names<'_>, journals: &[OrderedJournal
 }
 
 /// The lists of a journal with their titles; those of several instances joined.
-fn lists(journal: &Journal) -> BTreeMap<String, Vec<&Json>> {
-    let mut lists: BTreeMap<String, Vec<&Json>> = BTreeMap::new();
+fn lists<'j>(names: &Names<'_>, journal: &'j Journal) -> BTreeMap<String, Vec<&'j Json>> {
+    let mut lists: BTreeMap<String, Vec<&'j Json>> = BTreeMap::new();
     let title = format!("Journal of {}", journal.program);
     for document in &journal.documents {
         match document {
             Json::Array(entries) => lists.entry(title.clone()).or_default().extend(entries),
             Json::Object(fields) if fields.values().any(Json::is_array) => {
                 for (name, value) in fields {
+                    if names.is_hidden(&format!("{}.{name}", journal.program)) {
+                        continue;
+                    }
                     match value {
                         Json::Array(entries) => lists.entry(format!("{title}: {name}")).or_default().extend(entries),
                         _ => lists.entry(format!("{title}: {name}")).or_default().push(value),
@@ -245,5 +248,5 @@ fn heading(names: &mut Names<'_>, ids: &BTreeSet<Id>) -> String {
 }
 
 fn entry_lines(names: &mut Names<'_>, program: &str, entries: &[&Json]) -> Vec<String> {
-    entries.iter().map(|entry| format!("  {}", names.json(program, entry))).collect()
+    entries.iter().map(|entry| format!("  {}", names.json_lines(program, entry, 1))).collect()
 }

@@ -12,6 +12,9 @@ use super::text::{self, Piece};
 use crate::observe::value::{Value, parse_time};
 use crate::spec::ObserveSpec;
 
+/// Longest JSON that stands on one line: as much as a review shows without scrolling sideways.
+const LINE_CHARS_MAX: usize = 100;
+
 /// An id with its kind, as found.
 pub(super) type Id = (String, String);
 
@@ -171,6 +174,36 @@ impl<'a> Names<'a> {
                 format!("{{{}}}", shown.join(", "))
             }
         }
+    }
+
+    /// Shows JSON in one line if that is short, else each field or item on a line of its own, `depth` steps indented.
+    pub(super) fn json_lines(&mut self, path: &str, json: &Json, depth: usize) -> String {
+        let line = self.json(path, json);
+        if line.chars().count() <= LINE_CHARS_MAX || self.is_volatile(path) {
+            return line;
+        }
+        let (open, close, parts): (_, _, Vec<String>) = match json {
+            Json::Array(items) => ('[', ']', items.iter().map(|item| self.json_lines(path, item, depth + 1)).collect()),
+            Json::Object(fields) => {
+                let fields: BTreeMap<_, _> = fields.iter().collect();
+                let mut parts = Vec::with_capacity(fields.len());
+                for (name, value) in fields {
+                    let path = format!("{path}.{name}");
+                    if !self.is_hidden(&path) {
+                        let value = self.json_lines(&path, value, depth + 1);
+                        parts.push(format!("{}: {value}", quoted(&text::scan(self, &path, name))));
+                    }
+                }
+                ('{', '}', parts)
+            }
+            _ => return line,
+        };
+        let outer = "  ".repeat(depth);
+        let mut shown = format!("{open}\n");
+        for part in parts {
+            shown.push_str(&format!("{outer}  {part}\n"));
+        }
+        format!("{shown}{outer}{close}")
     }
 
     /// Shows bytes as JSON where they are a JSON document, else as text, else in hexadecimal.

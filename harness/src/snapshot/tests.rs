@@ -245,3 +245,29 @@ fn a_key_that_follows_a_pattern_has_a_path_by_which_its_fields_are_described() {
       [{"id": item-1}]
     "#);
 }
+
+#[test]
+fn a_long_entry_takes_a_line_for_each_of_its_fields() {
+    let mut observed = empty();
+    observed.journals = observation().journals;
+    observed.journals[0].documents = vec![json!({"dropped": 0, "calls": [
+        {"orderId": 502, "note": "x".repeat(60), "answers": [{"text": "y".repeat(60)}, {"text": "z".repeat(60)}]},
+    ]})];
+    let mut spec = spec();
+    spec.hidden.push("bank.dropped".into());
+    insta::assert_snapshot!(document(&observed, &spec), @r#"
+    # History of outbox.status
+    (none)
+
+    # Journal of bank: calls
+    order-1
+      {
+        "answers": [
+          {"text": "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"}
+          {"text": "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"}
+        ]
+        "note": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+        "orderId": order-1
+      }
+    "#);
+}
