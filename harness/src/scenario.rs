@@ -11,17 +11,21 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, resume_unwind};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
 use crate::environment::{Environment, StartOptions};
 use crate::report;
+use crate::runtime::{self, Waited};
 use crate::snapshot;
 use crate::spec::Spec;
 
 /// How long the reading of evidence may take.
 const EVIDENCE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the system may take to reach a state by itself.
+const STATE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a scenario returns.
 pub type Verdict = Result<(), Failure>;
@@ -57,6 +61,15 @@ impl fmt::Debug for Failure {
             None => Ok(()),
         }
     }
+}
+
+/// Waits until the system has reached a state that it reaches by itself, such as after a timer: asks every 20 ms, for
+/// half a minute at most.
+///
+/// # Errors
+/// It did not; the error says what the condition found missing last.
+pub async fn eventually<T>(state: impl AsyncFnMut() -> Result<T, String>) -> Result<T, Waited> {
+    runtime::until(Instant::now() + STATE_DEADLINE, Duration::from_millis(20), state).await
 }
 
 /// Starts an environment, plays the story in it and takes the environment away.

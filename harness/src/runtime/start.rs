@@ -149,29 +149,29 @@ impl Starter<'_> {
         let brokers: Vec<_> = parts(|kind| *kind == Kind::Kafka).collect();
         let stores: Vec<_> = parts(|kind| matches!(kind, Kind::Postgres { .. } | Kind::Redis)).collect();
         let programs: Vec<_> = parts(|kind| matches!(kind, Kind::Program { .. })).collect();
-        let (made, topics_made) = oneshot::channel();
+        let (warmed, kafka_warmed) = oneshot::channel();
         let rest = async {
             try_join_all(stores.into_iter().map(|part| self.start_part(part))).await?;
-            if topics_made.await.is_err() {
+            if kafka_warmed.await.is_err() {
                 // The brokers failed, and their error is the one to tell.
                 std::future::pending::<()>().await;
             }
             try_join_all(programs.into_iter().map(|part| self.start_part(part))).await
         };
-        tokio::try_join!(self.start_kafka(plan, &brokers, made), rest)?;
+        tokio::try_join!(self.start_kafka(plan, &brokers, warmed), rest)?;
         self.record_transitions(plan, history).await
     }
 
-    /// Starts the brokers, makes the topics and, meanwhile, does once what a test would meet first:
+    /// Starts the brokers, makes the topics and does once what a test would meet first:
     /// an acknowledged record, the internal topics, their coordinators.
     async fn start_kafka(
         &self,
         plan: &Plan,
         parts: &[&Part],
-        topics_made: oneshot::Sender<()>,
+        warmed: oneshot::Sender<()>,
     ) -> Result<(), StartError> {
         if parts.is_empty() {
-            let _ = topics_made.send(());
+            let _ = warmed.send(());
             return Ok(());
         }
         let begun = Instant::now();
@@ -181,11 +181,12 @@ impl Starter<'_> {
         let prepared = async {
             wire::cluster_listed(&brokers, deadline).await?;
             wire::make_topics(&brokers, &topics, &self.internal_topics, deadline).await?;
-            // The programs' branch has ended only when the whole start has.
-            let _ = topics_made.send(());
             Box::pin(wire::warm(&brokers, deadline)).await
         };
         prepared.await.map_err(|source| kafka_error(parts, source))?;
+        // Not before: a client that asks for a coordinator which is still being loaded asks again a second later.
+        // Nobody listens when the programs' branch has failed meanwhile.
+        let _ = warmed.send(());
         for part in parts {
             self.progress.ready(&part.name, begun.elapsed());
         }

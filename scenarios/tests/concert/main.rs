@@ -1,0 +1,10 @@
+//! Stories of the concert reservation service. Each has an environment of its own; where messages flow, a snapshot of
+//! everything that happened; and its law as a plain assertion.
+
+mod layouts;
+mod ledger;
+mod payments;
+mod points;
+mod queue;
+mod refusals;
+mod seats;

@@ -1,0 +1,81 @@
+//! Paying for a seat: through the outbox to the payment API and back.
+
+use fixtures::concert::{self, PRICE, SeatStatus};
+use greenroom::scenario::Verdict;
+
+use crate::ledger::{both_balances, holders, outbox, paid};
+
+/// Goal: a payment goes all the way once. Method: issue a token, reserve, pay 10 000 of 100 000 points.
+#[test]
+fn approved_payment() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let buyer = stage.concert.buyer(1, 100_000).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.concert.pay_for(&held).await?;
+        stage.settle().await?;
+
+        assert_eq!(stage.concert.points(buyer.id).await?, "90000");
+        assert_eq!(both_balances(stage, buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
+        assert_eq!(outbox(stage).await?, ["SUCCESS"]);
+        assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
+        let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
+        assert_eq!(seat.status, SeatStatus::Reserved);
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: a declined payment gives back points, seat and reservation, and the next buyer succeeds at once.
+#[test]
+fn declined_payment() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let (poor, rich) = (stage.concert.buyer(1, 90_000).await?, stage.concert.buyer(2, 90_000).await?);
+        let held = stage.concert.hold(&poor, &show, 1).await?;
+        stage.payments.decline(held.reservation.id, "card expired").await?;
+        stage.concert.pay_for(&held).await?;
+        stage.settle().await?;
+
+        assert_eq!(both_balances(stage, poor.id).await?, ("90000".to_owned(), "90000".to_owned()));
+        assert_eq!(outbox(stage).await?, ["FAIL"]);
+        assert_eq!(holders(stage, show.seats[0].id).await?, []);
+        let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
+        assert_eq!(seat.status, SeatStatus::Available);
+
+        let next = stage.concert.hold(&rich, &show, 1).await?;
+        stage.concert.pay_for(&next).await?;
+        stage.settle().await?;
+        assert_eq!(outbox(stage).await?, ["FAIL", "SUCCESS"]);
+        assert_eq!(stage.concert.points(rich.id).await?, "80000");
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: two instances share one database and one group, and every payment is made once.
+/// Method: four buyers, two at each instance, pay at the same time.
+#[test]
+fn two_instances() -> Verdict {
+    concert::adjusted().instances(2).scenario(async |stage| {
+        let (one, other) = (stage.concert_instance(1)?, stage.concert_instance(2)?);
+        let show = one.put_on_show(4, PRICE).await?;
+        let mut held = Vec::new();
+        for (number, instance) in (1..=4).zip([&one, &other, &one, &other]) {
+            let buyer = instance.buyer(number.into(), 100_000).await?;
+            held.push(instance.hold(&buyer, &show, number).await?);
+        }
+        let paying = (one.pay_for(&held[0]), other.pay_for(&held[1]), one.pay_for(&held[2]), other.pay_for(&held[3]));
+        tokio::try_join!(paying.0, paying.1, paying.2, paying.3)?;
+        stage.settle().await?;
+
+        assert_eq!(outbox(stage).await?, ["SUCCESS"; 4]);
+        for held in &held {
+            assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
+            assert_eq!(stage.payments.journal_of(held.reservation.id).await?.len(), 1, "sent more than once");
+            assert_eq!(both_balances(stage, held.buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
+        }
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}

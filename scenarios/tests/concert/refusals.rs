@@ -1,0 +1,79 @@
+//! What the service refuses, with the status and code of the contract.
+
+use fixtures::concert::{self, PRICE, QueueToken, Refusal, UserId};
+use greenroom::scenario::Verdict;
+use serde_json::json;
+
+/// Goal: without the header nobody reserves or pays.
+#[test]
+fn reserving_and_paying_need_the_header() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let user = stage.concert.funded_user(1, PRICE).await?;
+        let wish = serde_json::to_value(show.wish(user, 1))?;
+        let reserved = stage.concert.post("/reservation/seat").json(wish).send().await?.refusal()?;
+        assert_eq!(reserved.code(), (401, "COMMON_401"));
+        let body = json!({ "userId": user, "seatId": show.seats[0].id });
+        let paid = stage.concert.post("/reservation/payment").json(body).send().await?.refusal()?;
+        assert_eq!(paid.code(), (401, "COMMON_401"));
+        Ok(())
+    })
+}
+
+/// Goal: a bad token is told to be one.
+#[test]
+fn a_bad_token_is_invalid() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let user = stage.concert.funded_user(1, PRICE).await?;
+        let bad = QueueToken::new("not.a.token");
+        let reserved = stage.concert.reserve(&bad, &show.wish(user, 1)).await.refused()?;
+        let paid = stage.concert.pay(&bad, user, show.seats[0].id).await.refused()?;
+        for refusal in [reserved, paid] {
+            assert_eq!((refusal.status, refusal.message.as_str()), (401, "Token is invalid"));
+        }
+        Ok(())
+    })
+}
+
+/// Goal: nobody charges less than one point.
+#[test]
+fn a_negative_charge_is_refused() -> Verdict {
+    concert::scenario(async |stage| {
+        let user = stage.concert.funded_user(1, 0).await?;
+        assert_eq!(stage.concert.charge(user, -50).await.refused()?.code(), (400, "COMMON_400"));
+        assert_eq!(stage.concert.points(user).await?, "0");
+        Ok(())
+    })
+}
+
+/// Goal: nobody has the points of an unknown user.
+#[test]
+fn an_unknown_user_has_no_points() -> Verdict {
+    concert::scenario(async |stage| {
+        assert_eq!(stage.concert.points(UserId(4_711)).await.refused()?.code(), (400, "USER_001"));
+        Ok(())
+    })
+}
+
+/// Goal: a schedule is asked for by a number.
+#[test]
+fn a_schedule_with_a_bad_id_is_refused() -> Verdict {
+    concert::scenario(async |stage| {
+        let refusal = stage.concert.get("/concert/schedule/winterreise").send().await?.refusal()?;
+        assert_eq!(refusal.code(), (400, "COMMON_400"));
+        Ok(())
+    })
+}
+
+/// Goal: seats are asked for by a date.
+#[test]
+fn seats_with_a_bad_date_are_refused() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let path = format!("/concert/seat/{}/tomorrow", show.concert);
+        let refusal = stage.concert.get(path).send().await?.refusal()?;
+        assert_eq!(refusal.code(), (400, "COMMON_400"));
+        Ok(())
+    })
+}

@@ -1,0 +1,69 @@
+//! Holding a seat: one at a time, and not for ever.
+
+use fixtures::concert::{self, PRICE, Refusal, SeatStatus};
+use greenroom::scenario::{Verdict, eventually};
+
+use crate::ledger::{holders, outbox, waiting_for_a_lock};
+
+/// Goal: of three who ask for the same seat at once, exactly one gets it, and it is the first in line.
+/// Method: the seat's row is locked from outside, so that all three wait in a line whose order is known; then let go.
+#[test]
+fn three_buyers_and_one_seat() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let database = stage.database().await?;
+        let mut lock = database.begin().await?;
+        sqlx::query("SELECT id FROM seat WHERE id = $1 FOR UPDATE").bind(show.seats[0].id.0).execute(&mut *lock).await?;
+        let mut asking = Vec::new();
+        for (number, in_line) in (1..=3).zip(1..) {
+            let buyer = stage.concert.buyer(number, 0).await?;
+            let (service, show) = (stage.concert.clone(), show.clone());
+            asking.push(tokio::spawn(async move { service.hold(&buyer, &show, 1).await }));
+            eventually(async || match waiting_for_a_lock(&database).await {
+                Ok(waiting) if waiting == in_line => Ok(()),
+                Ok(waiting) => Err(format!("{waiting} of {in_line} wait for the seat")),
+                Err(error) => Err(error.to_string()),
+            })
+            .await?;
+        }
+        lock.rollback().await?;
+        let mut answers = Vec::new();
+        for answer in asking {
+            answers.push(answer.await?);
+        }
+        let [first, second, third] = answers.try_into().expect("three answers");
+        let held = first?;
+        for refused in [second.refused()?, third.refused()?] {
+            assert!([(400, "CONCERT_007"), (503, "RESERVATION_003")].contains(&refused.code()), "{refused}");
+        }
+        assert_eq!(holders(stage, show.seats[0].id).await?, [held.buyer.id]);
+        Ok(())
+    })
+}
+
+/// Goal: a hold that nobody pays for ends: the seat is free and the reservation gone, and the next buyer gets it.
+#[test]
+fn hold_expires() -> Verdict {
+    let quick = concert::adjusted().variable("HOLD_DURATION", "500ms").variable("SEAT_RELEASE_PERIOD", "100ms");
+    quick.scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let (slow, next) = (stage.concert.buyer(1, 0).await?, stage.concert.buyer(2, 0).await?);
+        let held = stage.concert.hold(&slow, &show, 1).await?;
+        let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
+        assert!(seat.release_at.is_some_and(|at| at > held.reservation.created_at), "{seat:?}");
+
+        eventually(async || match stage.concert.seat(&show, 1).await {
+            Ok(Some(seat)) if seat.status == SeatStatus::Available => Ok(()),
+            Ok(seat) => Err(format!("the seat is not free: {seat:?}")),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+        assert_eq!(holders(stage, show.seats[0].id).await?, []);
+        let late = stage.concert.pay_for(&held).await.refused()?;
+        assert!([(404, "RESERVATION_001"), (400, "CONCERT_007")].contains(&late.code()), "{late}");
+        let held = stage.concert.hold(&next, &show, 1).await?;
+        assert_eq!(holders(stage, show.seats[0].id).await?, [held.buyer.id]);
+        assert_eq!(outbox(stage).await?, [""; 0], "nothing was paid");
+        Ok(())
+    })
+}
