@@ -172,6 +172,14 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
     Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis })
 }
 
+/// The JDK that environments use here: the newest installed one, unless `GREENROOM_JAVA_HOME` names another.
+///
+/// # Errors
+/// There is none, or the named one is none or too old.
+pub fn installed_jdk() -> Result<Jdk, PrepareError> {
+    Ok(jdk::choose(&jdk::Places::of_this_machine())?.found)
+}
+
 /// Where prepared things are stored, without preparing or making anything.
 ///
 /// # Errors

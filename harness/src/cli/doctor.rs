@@ -1,7 +1,142 @@
 //! `doctor`: what is missing on this machine, and how to get it.
 
-use std::process::ExitCode;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use greenroom::artifacts;
+use greenroom::supervisor::state::Workspace;
+use nix::sys::statvfs::statvfs;
+
+use super::{answer, say};
+
+/// What the artifacts take, with room for a second set while one is replaced, in bytes.
+const CACHE_BYTES_MIN: u64 = 1 << 30;
+/// What one environment takes of disk or memory, with room for its logs, in bytes.
+const STATE_BYTES_MIN: u64 = 512 << 20;
+/// What one environment takes of memory, in KiB.
+const MEMORY_KIB_MIN: u64 = 1 << 20;
+/// What has to be stored before an environment can start, as directories of the cache begin.
+const STORED: [&str; 4] = ["jars-", "postgres-", "redis-", "archive-"];
+
+/// What was found of one thing: `Err` says what to do.
+struct Finding {
+    what: &'static str,
+    found: Result<String, String>,
+}
+
+/// Looks at everything and says what is missing; fails if anything is.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+    let findings = [
+        Finding { what: "operating system", found: operating_system() },
+        Finding { what: "C compiler", found: tool("cc", "--version", "apt-get install build-essential") },
+        Finding { what: "C++ compiler", found: tool("c++", "--version", "apt-get install build-essential") },
+        Finding { what: "make", found: tool("make", "--version", "apt-get install build-essential") },
+        Finding { what: "JDK", found: jdk() },
+        Finding { what: "Maven", found: tool("mvn", "--version", "apt-get install maven") },
+        Finding { what: "cache", found: cache() },
+        Finding { what: "state", found: state() },
+        Finding { what: "memory", found: memory() },
+        Finding { what: "loopback", found: loopback() },
+    ];
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    for Finding { what, found } in &findings {
+        let (mark, text) = found.as_ref().map_or_else(|missing| ("MISSING", missing), |found| ("ok", found));
+        table.add_row([mark, what, text]);
+    }
+    answer(&table.to_string());
+    let missing = findings.iter().filter(|finding| finding.found.is_err()).count();
+    if missing == 0 {
+        say("nothing is missing");
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("{missing} missing; get them as said above, then run this again"));
+    Ok(ExitCode::FAILURE)
+}
+
+fn operating_system() -> Result<String, String> {
+    let name = nix::sys::utsname::uname().map_err(|error| error.to_string())?;
+    let told = format!("{} {} {}", name.sysname().display(), name.release().display(), name.machine().display());
+    if cfg!(target_os = "linux") { Ok(told) } else { Err(format!("{told}: environments need Linux")) }
+}
+
+/// A program on the PATH, told by the first line of its version.
+fn tool(name: &str, version: &str, get: &str) -> Result<String, String> {
+    let missing = |why: String| format!("`{name}` {why}; {get}");
+    let output = Command::new(name).arg(version).output().map_err(|error| missing(format!("does not run: {error}")))?;
+    if !output.status.success() {
+        return Err(missing(format!("fails: {}", String::from_utf8_lossy(&output.stderr).trim())));
+    }
+    Ok(first_words(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The first line without what a terminal would colour.
+fn first_words(text: &str) -> String {
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    line.replace("\u{1b}[1m", "").replace("\u{1b}[m", "").replace("\u{1b}[0m", "").trim().to_owned()
+}
+
+fn jdk() -> Result<String, String> {
+    match artifacts::installed_jdk() {
+        Ok(jdk) => Ok(format!("{} in {}", jdk.version, jdk.home.display())),
+        Err(error) => Err(greenroom::report::chain(&error).replace('\n', "; ")),
+    }
+}
+
+/// The cache: where it is, that it can be written, what is stored there.
+fn cache() -> Result<String, String> {
+    let cache = artifacts::cache_directory(None).map_err(|error| greenroom::report::chain(&error))?;
+    let existing = cache.ancestors().find(|path| path.is_dir()).unwrap_or(&cache);
+    writable(existing)?;
+    let names: Vec<String> = std::fs::read_dir(&cache)
+        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    if STORED.iter().all(|kind| names.iter().any(|name| name.starts_with(kind))) {
+        return Ok(format!("{} (jars, PostgreSQL, Redis and class archives are stored)", cache.display()));
+    }
+    room(existing, CACHE_BYTES_MIN)?;
+    Ok(format!("{} (the first `up` or `test` fetches what is missing, a minute or two)", cache.display()))
+}
+
+fn state() -> Result<String, String> {
+    let workspace = Workspace::here().map_err(|error| greenroom::report::chain(&error))?;
+    writable(&workspace.directory)?;
+    room(&workspace.directory, STATE_BYTES_MIN)?;
+    Ok(workspace.directory.display().to_string())
+}
+
+fn writable(directory: &Path) -> Result<(), String> {
+    let access = nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK);
+    access.map_err(|error| format!("{} cannot be written ({error}); give yourself access to it", directory.display()))
+}
+
+fn room(directory: &Path, bytes_min: u64) -> Result<(), String> {
+    let room = statvfs(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let free = u64::from(room.blocks_available()) * u64::from(room.fragment_size());
+    if free >= bytes_min {
+        return Ok(());
+    }
+    let (free, wanted) = (free >> 20, bytes_min >> 20);
+    Err(format!("{} has {free} MiB free and {wanted} MiB are needed; make room", directory.display()))
+}
+
+fn memory() -> Result<String, String> {
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    match available {
+        Some(kib) if kib < MEMORY_KIB_MIN => Err(format!("{} MiB available; an environment takes about 500", kib >> 10)),
+        Some(kib) => Ok(format!("{} MiB available", kib >> 10)),
+        None => Err("/proc/meminfo has no MemAvailable".to_owned()),
+    }
+}
+
+fn loopback() -> Result<String, String> {
+    let address = Ipv4Addr::new(127, 16, 0, 1);
+    let bound = TcpListener::bind((address, 0));
+    bound.map_err(|error| format!("{address} cannot be used ({error}); bring up the loopback interface"))?;
+    Ok("all of 127.0.0.0/8".to_owned())
 }
