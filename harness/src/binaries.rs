@@ -66,8 +66,8 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
     let marker = target.join("greenroom").join(format!("built-{}", run.as_deref().unwrap_or("alone")));
     std::fs::create_dir_all(target.join("greenroom")).map_err(around("make target/greenroom"))?;
     let lock = std::fs::File::create(target.join("greenroom").join("build.lock")).map_err(around("make a lock"))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| around("take the build lock")(errno.into()))?;
+    let _lock =
+        Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| around("take the build lock")(errno.into()))?;
     if run.is_some() && marker.exists() {
         return Ok(directory.to_owned());
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::artifacts::{self, PrepareError, PrepareOptions};
 use crate::binaries::{self, BinariesError, GREENROOM};
-use crate::observe::{self, ObserveError, Endpoints, Observation, SettleError};
+use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Scope};
 use crate::snapshot;
 use crate::spec::Spec;
@@ -160,10 +160,8 @@ impl Environment {
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         let plan = &self.lease.plan;
-        let mut endpoints = Endpoints {
-            brokers: plan.brokers().iter().map(ToString::to_string).collect(),
-            ..Endpoints::default()
-        };
+        let mut endpoints =
+            Endpoints { brokers: plan.brokers().iter().map(ToString::to_string).collect(), ..Endpoints::default() };
         for part in &plan.parts {
             let Some(address) = part.addresses.first() else { continue };
             match &part.kind {

@@ -8,9 +8,9 @@
 pub mod kafka;
 mod part;
 pub mod template;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -96,7 +96,8 @@ async fn play(
     story: impl AsyncFnOnce(&mut Environment) -> Verdict,
 ) -> Result<Verdict, Box<dyn Any + Send>> {
     let name = std::thread::current().name().unwrap_or("scenario").to_owned();
-    let options = StartOptions { holder: format!("scenario {name}, process {}", std::process::id()), ..Default::default() };
+    let options =
+        StartOptions { holder: format!("scenario {name}, process {}", std::process::id()), ..Default::default() };
     let mut environment = match Environment::start(spec, options, |_| {}).await {
         Ok(environment) => environment,
         Err(error) => return Ok(Err(error.into())),

@@ -56,7 +56,8 @@ impl Spec {
             let clients = kafka.port..kafka.port + kafka.brokers;
             clients.flat_map(|port| [port, port + crate::plan::CONTROLLER_PORT_OFFSET])
         });
-        let stores = self.postgres.iter().map(|postgres| postgres.port).chain(self.redis.iter().map(|redis| redis.port));
+        let stores =
+            self.postgres.iter().map(|postgres| postgres.port).chain(self.redis.iter().map(|redis| redis.port));
         let programs = self.programs.iter().filter(|program| !(infrastructure && program.under_test));
         let programs = programs.flat_map(|program| program.port..program.port + program.instances);
         kafka.chain(stores).chain(programs).collect()

@@ -115,7 +115,7 @@ fn writable(directory: &Path) -> Result<(), String> {
 
 fn room(directory: &Path, bytes_min: u64) -> Result<(), String> {
     let room = statvfs(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let free = u64::from(room.blocks_available()) * u64::from(room.fragment_size());
+    let free = room.blocks_available() * room.fragment_size();
     if free >= bytes_min {
         return Ok(());
     }
@@ -128,7 +128,9 @@ fn memory() -> Result<String, String> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let available: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     match available {
-        Some(kib) if kib < MEMORY_KIB_MIN => Err(format!("{} MiB available; an environment takes about 500", kib >> 10)),
+        Some(kib) if kib < MEMORY_KIB_MIN => {
+            Err(format!("{} MiB available; an environment takes about 500", kib >> 10))
+        }
         Some(kib) => Ok(format!("{} MiB available", kib >> 10)),
         None => Err("/proc/meminfo has no MemAvailable".to_owned()),
     }

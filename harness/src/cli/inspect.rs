@@ -122,10 +122,7 @@ async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
     Ok(environments)
 }
 
-fn choose(
-    environments: Vec<(Connection, Summary)>,
-    wanted: Option<&str>,
-) -> anyhow::Result<(Connection, Summary)> {
+fn choose(environments: Vec<(Connection, Summary)>, wanted: Option<&str>) -> anyhow::Result<(Connection, Summary)> {
     let known: Vec<_> = environments.iter().map(|(_, summary)| summary.environment.clone()).collect();
     let mut fitting = environments.into_iter().filter(|(_, summary)| wanted.is_none_or(|id| id == summary.environment));
     match (fitting.next(), fitting.next()) {

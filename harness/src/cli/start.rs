@@ -120,7 +120,8 @@ impl Run {
             return Ok(ExitCode::from(NO_COMMAND));
         };
         block_on(async {
-            let Some(environment) = start(&self.wanted, &format!("test-env run {}", self.command.join(" "))).await? else {
+            let Some(environment) = start(&self.wanted, &format!("test-env run {}", self.command.join(" "))).await?
+            else {
                 return Ok(ExitCode::from(130));
             };
             let directory = environment.plan().site.directory.clone();
@@ -172,7 +173,11 @@ async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environme
                 say(&format!("starting {} at {}", plan.site.environment, plan.site.address));
             }
             Event::Ready { part, took_ms } => say(&format!("  {part} ready after {took_ms} ms")),
-            Event::Started { .. } | Event::Lent { .. } | Event::Done | Event::Kept { .. } | Event::Failed(_)
+            Event::Started { .. }
+            | Event::Lent { .. }
+            | Event::Done
+            | Event::Kept { .. }
+            | Event::Failed(_)
             | Event::Status(_) => {}
         };
         anyhow::Ok(Environment::start(spec, options, step).await?)

@@ -66,7 +66,9 @@ fn system(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
 fn only_system(root: &Path) -> anyhow::Result<PathBuf> {
     match systems(root)?.as_slice() {
         [(_, path)] => Ok(path.clone()),
-        [] => bail!("no system below {}: none has an environment.toml; use --description FILE", fixtures(root).display()),
+        [] => {
+            bail!("no system below {}: none has an environment.toml; use --description FILE", fixtures(root).display())
+        }
         several => {
             let names: Vec<_> = several.iter().map(|(system, _)| system.as_str()).collect();
             bail!("name one of the systems {}", names.join(", "))

@@ -65,7 +65,8 @@ pub(super) async fn program(url: &str, deadline: Instant) -> Result<(), Waited> 
     let client = reqwest::Client::builder().no_proxy().build();
     let client = client.map_err(|error| Waited { missing: error.to_string(), waited: Duration::ZERO })?;
     until(deadline, LOOK_EVERY, async || {
-        let answer = client.get(url).send().await.map_err(|error| format!("{url} does not answer: {}", chain(&error)))?;
+        let answer =
+            client.get(url).send().await.map_err(|error| format!("{url} does not answer: {}", chain(&error)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
@@ -79,4 +80,3 @@ pub(super) async fn program(url: &str, deadline: Instant) -> Result<(), Waited> 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
-

@@ -57,7 +57,7 @@ pub enum StartError {
         /// One of its parts.
         part: String,
         /// What was missing.
-        source: WireError,
+        source: Box<WireError>,
         /// Its log.
         log: PathBuf,
         /// The log's last lines.
@@ -164,12 +164,7 @@ impl Starter<'_> {
 
     /// Starts the brokers, makes the topics and does once what a test would meet first:
     /// an acknowledged record, the internal topics, their coordinators.
-    async fn start_kafka(
-        &self,
-        plan: &Plan,
-        parts: &[&Part],
-        warmed: oneshot::Sender<()>,
-    ) -> Result<(), StartError> {
+    async fn start_kafka(&self, plan: &Plan, parts: &[&Part], warmed: oneshot::Sender<()>) -> Result<(), StartError> {
         if parts.is_empty() {
             let _ = warmed.send(());
             return Ok(());
@@ -254,7 +249,7 @@ impl From<&PlannedTopic> for wire::Topic {
 
 fn kafka_error(parts: &[&Part], source: WireError) -> StartError {
     let (part, log) = parts.first().map(|part| (part.name.clone(), part.log.clone())).unwrap_or_default();
-    StartError::Kafka { part, source, tail: evidence::last_lines(&log), log }
+    StartError::Kafka { part, source: Box::new(source), tail: evidence::last_lines(&log), log }
 }
 
 /// Makes what a part needs on disk.

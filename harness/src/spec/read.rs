@@ -142,11 +142,16 @@ fn ports_fault(spec: &Spec) -> Option<(String, String)> {
     let mut taken: Vec<(u16, &str)> = Vec::new();
     let kafka = spec.kafka.iter().flat_map(|kafka| {
         let controllers = kafka.port.saturating_add(crate::plan::CONTROLLER_PORT_OFFSET);
-        consecutive(kafka.port, kafka.brokers, "kafka").chain(consecutive(controllers, kafka.brokers, "kafka's controllers"))
+        consecutive(kafka.port, kafka.brokers, "kafka").chain(consecutive(
+            controllers,
+            kafka.brokers,
+            "kafka's controllers",
+        ))
     });
     let postgres = spec.postgres.iter().map(|postgres| (Some(postgres.port), "postgres"));
     let redis = spec.redis.iter().map(|redis| (Some(redis.port), "redis"));
-    let programs = spec.programs.iter().flat_map(|ProgramSpec { name, port, instances, .. }| consecutive(*port, *instances, name));
+    let programs =
+        spec.programs.iter().flat_map(|ProgramSpec { name, port, instances, .. }| consecutive(*port, *instances, name));
     for (port, part) in kafka.chain(postgres).chain(redis).chain(programs) {
         let Some(port) = port.filter(|port| *port > 0) else {
             return Some(("port".to_owned(), format!("{part}: a port lies outside 1 to 65535")));

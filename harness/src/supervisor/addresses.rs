@@ -54,7 +54,10 @@ pub(super) enum AddressError {
         source: io::Error,
     },
     /// A port is taken on every address that was tried.
-    #[error("port {port} is taken on {tried} loopback addresses, last on {address}; a program that listens on 0.0.0.0:{port} takes it on all of them")]
+    #[error(
+        "port {port} is taken on {tried} loopback addresses, last on {address}; \
+         a program that listens on 0.0.0.0:{port} takes it on all of them"
+    )]
     PortTaken {
         /// The port.
         port: u16,
@@ -79,7 +82,8 @@ impl Addresses {
         let open = |create: bool| {
             std::fs::OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o666).open(&path)
         };
-        let file = open(false).or_else(|_| open(true)).map_err(|source| AddressError::Lock { path: path.clone(), source })?;
+        let file =
+            open(false).or_else(|_| open(true)).map_err(|source| AddressError::Lock { path: path.clone(), source })?;
         // The mode above is subject to the umask; whoever made the file opens it to all.
         let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let held = Mutex::new(Held { next: seed % count(), indices: BTreeSet::new() });

@@ -70,9 +70,10 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     sweep_the_dead(workspace, &house)?;
     std::fs::write(house.identity(), &identity).map_err(begin("write the identity"))?;
     let _watcher = start_watcher(&house).map_err(begin("start the watcher"))?;
-    let addresses =
-        Addresses::open(std::process::id().wrapping_mul(7919)).map_err(|error| ServeError::Addresses(Box::new(error)))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(begin("start the runtime"))?;
+    let addresses = Addresses::open(std::process::id().wrapping_mul(7919))
+        .map_err(|error| ServeError::Addresses(Box::new(error)))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(begin("start the runtime"))?;
     let (spawner, spawn_loop) = Spawner::new();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let server = Arc::new(Server {
@@ -235,7 +236,8 @@ impl Server {
     fn admit(&self, order: Order) -> Result<Arc<Tenancy>, Problem> {
         let claim = self.addresses.claim(&order.spec.ports(order.scope == crate::plan::Scope::Infrastructure));
         let claim = claim.map_err(|error| {
-            Problem::from_error(&error).hint("end what holds the port, or give the part another `port` in the description")
+            Problem::from_error(&error)
+                .hint("end what holds the port, or give the part another `port` in the description")
         })?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let environment = format!("{}-{}-{number}", order.spec.name, std::process::id());

@@ -78,8 +78,8 @@ impl Workspace {
     /// # Errors
     /// There is none, or its state directory cannot be used.
     pub fn here() -> Result<Self, StateError> {
-        let from = std::env::current_dir()
-            .map_err(|source| StateError::Directory { path: PathBuf::from("."), source })?;
+        let from =
+            std::env::current_dir().map_err(|source| StateError::Directory { path: PathBuf::from("."), source })?;
         let root = from.ancestors().filter(|path| path.join("Cargo.lock").is_file()).last();
         let root = root.ok_or_else(|| StateError::NoWorkspace { from: from.clone() })?.to_owned();
         Self::with_base(root, &base()?)
@@ -211,14 +211,14 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<std::fs::File>, StateError> 
 fn base() -> Result<PathBuf, StateError> {
     let uid = nix::unistd::geteuid().as_raw();
     let base = match std::env::var_os(STATE_VARIABLE) {
-        Some(path) => std::path::absolute(&path)
-            .map_err(|source| StateError::Directory { path: PathBuf::from(path), source })?,
+        Some(path) => {
+            std::path::absolute(&path).map_err(|source| StateError::Directory { path: PathBuf::from(path), source })?
+        }
         None if memory_has_room() => PathBuf::from(format!("/dev/shm/greenroom-{uid}")),
         None => std::env::temp_dir().join(format!("greenroom-{uid}")),
     };
     make(&base)?;
-    let metadata =
-        std::fs::metadata(&base).map_err(|source| StateError::Directory { path: base.clone(), source })?;
+    let metadata = std::fs::metadata(&base).map_err(|source| StateError::Directory { path: base.clone(), source })?;
     if metadata.uid() != uid {
         return Err(StateError::Foreign { path: base, owner: metadata.uid() });
     }
@@ -227,7 +227,7 @@ fn base() -> Result<PathBuf, StateError> {
 
 fn memory_has_room() -> bool {
     let room = nix::sys::statvfs::statvfs("/dev/shm");
-    room.is_ok_and(|room| room.blocks_available() as u64 * room.fragment_size() as u64 >= MEMORY_FREE_BYTES_MIN)
+    room.is_ok_and(|room| room.blocks_available() * room.fragment_size() >= MEMORY_FREE_BYTES_MIN)
 }
 
 fn make(path: &Path) -> Result<(), StateError> {

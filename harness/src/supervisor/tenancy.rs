@@ -13,8 +13,8 @@ use super::addresses::Claim;
 use super::protocol::{Event, Order, PartSummary, Summary};
 use crate::plan::{Kind, Plan};
 use crate::runtime::start::Starter;
-use crate::wire::InternalTopics;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
+use crate::wire::InternalTopics;
 
 /// How long an ended part may take before it is killed.
 const END_LIMIT: Duration = Duration::from_millis(800);
@@ -56,15 +56,13 @@ impl Tenancy {
     }
 
     /// Starts all parts; `events` hears of every step.
-    pub(super) async fn start(&self, spawner: &Spawner, events: mpsc::UnboundedSender<Event>) -> Result<(), StartError> {
-        let starter = Starter {
-            spawner,
-            processes: &self.processes,
-            progress: &Steps { tenancy: self, events },
-            deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
-            internal_topics: self.internal_topics(),
-        };
-        runtime::start(&self.plan, &self.order.spec.observe.history, &starter).await?;
+    pub(super) async fn start(
+        &self,
+        spawner: &Spawner,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<(), StartError> {
+        let steps = Steps { tenancy: self, events };
+        runtime::start(&self.plan, &self.order.spec.observe.history, &self.starter(spawner, &steps)).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }
@@ -72,14 +70,19 @@ impl Tenancy {
     /// Starts one part again that has ended.
     pub(super) async fn restart(&self, part: &str, spawner: &Spawner) -> Result<(), StartError> {
         let (events, _unheard) = mpsc::unbounded_channel();
-        let starter = Starter {
+        let steps = Steps { tenancy: self, events };
+        runtime::start::restart(&self.plan, part, &self.starter(spawner, &steps)).await
+    }
+
+    /// What starts parts of this environment, with a deadline that begins now.
+    fn starter<'a>(&'a self, spawner: &'a Spawner, progress: &'a Steps<'a>) -> Starter<'a> {
+        Starter {
             spawner,
             processes: &self.processes,
-            progress: &Steps { tenancy: self, events },
+            progress,
             deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
             internal_topics: self.internal_topics(),
-        };
-        runtime::start::restart(&self.plan, part, &starter).await
+        }
     }
 
     fn internal_topics(&self) -> InternalTopics {

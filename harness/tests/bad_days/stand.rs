@@ -101,10 +101,10 @@ impl Stand {
 
 impl Drop for Stand {
     fn drop(&mut self) {
-        if let Ok(identity) = std::fs::read_to_string(self.house().identity()) {
-            if let Some(pid) = identity.split('-').next().and_then(|pid| pid.parse().ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
+        if let Ok(identity) = std::fs::read_to_string(self.house().identity())
+            && let Some(pid) = identity.split('-').next().and_then(|pid| pid.parse().ok())
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
     }
 }
@@ -124,7 +124,11 @@ pub(crate) fn processes_of_supervisor(identity: &str, house: &House) -> Vec<i32>
 }
 
 /// Waits until a list is empty, at most `limit`; says what was left.
-pub(crate) async fn becomes_empty<T: std::fmt::Debug>(limit: Duration, what: &str, list: impl Fn() -> Vec<T>) -> Duration {
+pub(crate) async fn becomes_empty<T: std::fmt::Debug>(
+    limit: Duration,
+    what: &str,
+    list: impl Fn() -> Vec<T>,
+) -> Duration {
     let begun = Instant::now();
     let empty = runtime::until(begun + limit, Duration::from_millis(2), async || {
         let left = list();

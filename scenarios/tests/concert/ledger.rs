@@ -19,7 +19,8 @@ pub(crate) async fn holders(stage: &Concert<'_>, seat: SeatId) -> Result<Vec<Use
 /// Prices of all payments of a reservation that were written down, as the database writes decimals.
 pub(crate) async fn paid(stage: &Concert<'_>, reservation: ReservationId) -> Result<Vec<String>, StageError> {
     let database = stage.database().await?;
-    let prices = sqlx::query_scalar("SELECT trim_scale(price)::text FROM payment WHERE reservation_id = $1 ORDER BY id");
+    let prices =
+        sqlx::query_scalar("SELECT trim_scale(price)::text FROM payment WHERE reservation_id = $1 ORDER BY id");
     Ok(prices.bind(reservation.0).fetch_all(&database).await?)
 }
 
@@ -35,6 +36,7 @@ pub(crate) async fn both_balances(stage: &Concert<'_>, user: UserId) -> Result<(
 
 /// How many sessions of the database wait for a lock.
 pub(crate) async fn waiting_for_a_lock(database: &sqlx::PgPool) -> Result<i64, sqlx::Error> {
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     sqlx::query_scalar(waiting).fetch_one(database).await
 }

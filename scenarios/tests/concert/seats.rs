@@ -13,7 +13,10 @@ fn three_buyers_and_one_seat() -> Verdict {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let database = stage.database().await?;
         let mut lock = database.begin().await?;
-        sqlx::query("SELECT id FROM seat WHERE id = $1 FOR UPDATE").bind(show.seats[0].id.0).execute(&mut *lock).await?;
+        sqlx::query("SELECT id FROM seat WHERE id = $1 FOR UPDATE")
+            .bind(show.seats[0].id.0)
+            .execute(&mut *lock)
+            .await?;
         let mut asking = Vec::new();
         for (number, in_line) in (1..=3).zip(1..) {
             let buyer = stage.concert.buyer(number, 0).await?;
