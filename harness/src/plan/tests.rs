@@ -54,7 +54,7 @@ fn toolchain() -> Toolchain {
     Toolchain {
         jdk: Jdk { home: "/jdk".into(), major: 25, version: "25.0.3".to_owned() },
         kafka: Kafka {
-            version: "4.3.2".to_owned(),
+            version: "4.3.1".to_owned(),
             classpath: vec!["/cache/jars/kafka.jar".into(), "/cache/jars/launcher.jar".into()],
             colocated_archive: archive("colocated"),
             separate_archive: archive("separate"),

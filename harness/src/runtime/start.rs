@@ -1,5 +1,6 @@
 //! Starts a plan: Kafka is the cost, everything else starts in its shadow.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -91,6 +92,25 @@ pub enum StartError {
         /// The cause.
         source: history::HistoryError,
     },
+}
+
+impl StartError {
+    /// What a person can do about it, where that is known.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
+        match self {
+            Self::Prepare { source, .. } if full.contains(&source.kind()) => Some(
+                "the disk or the memory behind it is full: make room, or set GREENROOM_STATE to a directory with 500 MB",
+            ),
+            Self::Exited { tail, .. } | Self::NotReady { tail, .. } | Self::Kafka { tail, .. }
+                if tail.contains("No space left on device") =>
+            {
+                Some("the disk is full: make room, or set GREENROOM_STATE to a directory with 500 MB")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a start needs beside its plan.

@@ -365,9 +365,10 @@ fn failure(tenancy: &Tenancy, error: &crate::runtime::StartError) -> Problem {
     let problem = Problem::from_error(error);
     match tenancy.keep() {
         Ok(kept) => {
-            let logs = tenancy.directory().display().to_string();
-            let message = problem.message.replace(&logs, &kept.display().to_string());
-            Problem::new(message).hint(format!("logs, plan and description are kept in {}", kept.display()))
+            let moved = |directory: &std::path::Path| directory.join("logs").display().to_string();
+            let message = problem.message.replace(&moved(tenancy.directory()), &moved(&kept));
+            let advice = error.advice().map_or_else(String::new, |advice| format!("{advice}; "));
+            Problem::new(message).hint(format!("{advice}logs, plan and description are kept in {}", kept.display()))
         }
         Err(keeping) => problem.hint(format!("the logs could not be kept: {keeping}")),
     }

@@ -7,3 +7,4 @@ mod broken;
 mod commands;
 mod deaths;
 mod stand;
+mod stories;

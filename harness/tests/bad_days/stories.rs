@@ -1,0 +1,69 @@
+//! Stories that fail: the line is named, the evidence is kept, and the message says how to start the same again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use greenroom::environment::Environment;
+use greenroom::plan::Plan;
+use greenroom::scenario::{self, Failure};
+use greenroom::spec;
+
+use crate::stand::{REDIS_ONLY, Stand, becomes_empty, processes_of};
+
+/// The directory that a failure's message names.
+fn kept(said: &str) -> PathBuf {
+    let (_, after) = said.split_once("are in ").unwrap_or_else(|| panic!("no directory is named: {said}"));
+    PathBuf::from(after.lines().next().expect("a line"))
+}
+
+/// Giving back returns when the end is certain; it is complete a moment later.
+fn nothing_runs(plan: &Plan) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(becomes_empty(Duration::from_secs(2), "processes", || processes_of(plan)));
+}
+
+/// Goal: an error of a `?` names the line of the story, and everything that explains it is kept.
+#[test]
+fn a_failed_story_names_its_line_and_keeps_the_evidence() {
+    let mut line = 0;
+    let mut plan = None;
+    let verdict = scenario::run(Stand::spec(REDIS_ONLY), async |environment: &mut Environment| {
+        plan = Some(environment.plan().clone());
+        line = line!() + 1;
+        std::fs::read("/nowhere/at/all")?;
+        Ok(())
+    });
+    let said = format!("{:?}", verdict.expect_err("the story fails"));
+    assert!(said.starts_with(&format!("{}:{line}: No such file or directory", file!())), "{said}");
+    let kept = kept(&said);
+    for file in ["error.txt", "document.txt", "plan.txt", "environment.toml", "logs/redis.log"] {
+        assert!(kept.join(file).is_file(), "{file} is not kept in {}", kept.display());
+    }
+    let again = format!("cargo xtask test-env up --description {}/environment.toml", kept.display());
+    assert!(said.contains(&again), "{said}");
+    let same = spec::read(&kept.join("environment.toml")).expect("the kept description is right");
+    assert_eq!(same, Stand::spec(REDIS_ONLY), "another environment would be started");
+    nothing_runs(&plan.expect("it had begun"));
+    std::fs::remove_dir_all(kept).expect("the evidence goes");
+}
+
+/// Goal: an assertion that fails ends the environment too, and goes on as a panic.
+#[test]
+fn a_panicking_story_ends_its_environment() {
+    let mut plan = None;
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        scenario::run(Stand::spec(REDIS_ONLY), async |environment: &mut Environment| {
+            plan = Some(environment.plan().clone());
+            Err(if environment.variables().is_empty() { panic!("an assertion failed") } else { Failure::new("no") })
+        })
+    }));
+    let panic = caught.expect_err("the panic goes on");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"an assertion failed"));
+    let plan = plan.expect("it had begun");
+    nothing_runs(&plan);
+    let failures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/greenroom/failures");
+    let kept = failures.join(&plan.site.environment);
+    assert!(kept.join("error.txt").is_file(), "nothing is kept in {}", kept.display());
+    std::fs::remove_dir_all(kept).expect("the evidence goes");
+}
