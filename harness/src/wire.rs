@@ -1,5 +1,6 @@
 //! What greenroom itself asks a Kafka cluster while it makes it ready: are all brokers listed,
-//! make these topics, is a record acknowledged, load the coordinators.
+//! make these topics, is a record acknowledged, load the coordinators. `observe::lag` asks how far groups are through
+//! the same connections.
 //!
 //! It speaks the wire protocol over plain TCP because librdkafka's own timers cost 0.1 to 1 s on each
 //! of these steps, several times what the brokers need. Start reading at [`prepare`], which runs all of it;
@@ -28,6 +29,10 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub(crate) use cluster::{brokers_of, topic_name};
+pub(crate) use connection::Peer;
+pub(crate) use group::{Coordinates, coordinator};
 
 pub use cluster::{Broker, ClusterView, cluster_listed};
 pub use consume::{FirstRecord, first_record_through_new_group};

@@ -207,7 +207,14 @@ impl<'a> Eyes<'a> {
         if endpoints.brokers.is_empty() && !spec.consumers.is_empty() {
             return Err(missing("consumer groups of a cluster".to_owned()));
         }
-        let lag = (!endpoints.brokers.is_empty()).then(|| Mutex::new(Lag::new(&endpoints.brokers, &spec.consumers)));
+        let lag = match endpoints.brokers.as_slice() {
+            [] => None,
+            brokers => Some(
+                Lag::new(brokers, &spec.consumers)
+                    .map(Mutex::new)
+                    .map_err(|source| SettleError::Client { what: "kafka", source: Box::new(source) })?,
+            ),
+        };
         let http = reqwest::Client::builder()
             .timeout(ANSWER)
             .build()

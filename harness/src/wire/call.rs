@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
 /// A request with its pinned version and the answer that belongs to it.
-pub(super) trait Call: Encodable + HeaderVersion {
+pub(crate) trait Call: Encodable + HeaderVersion {
     /// The request's key in the protocol.
     const KEY: ApiKey;
     /// The pinned version.

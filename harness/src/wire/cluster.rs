@@ -98,7 +98,7 @@ fn complete(viewer: SocketAddrV4, brokers: &[SocketAddrV4], answer: &MetadataRes
 }
 
 /// The brokers in an answer, by node id. Hosts that are not IPv4 addresses are not ours and left out.
-pub(super) fn brokers_of(answer: &MetadataResponse) -> Vec<Broker> {
+pub(crate) fn brokers_of(answer: &MetadataResponse) -> Vec<Broker> {
     let mut brokers: Vec<Broker> = answer
         .brokers
         .iter()
@@ -127,6 +127,6 @@ pub(super) fn first(brokers: &[SocketAddrV4]) -> Result<SocketAddrV4, WireError>
 }
 
 /// A topic's name as the protocol's messages hold it.
-pub(super) fn topic_name(name: &str) -> TopicName {
+pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }

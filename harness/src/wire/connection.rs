@@ -30,14 +30,14 @@ pub(super) const BROKER_TIMEOUT_MS: i32 = 4_000;
 /// A request that fails or is cancelled half-way drops the connection, so that the next one
 /// cannot read the answer of the last.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     address: SocketAddrV4,
     stream: Option<TcpStream>,
     correlation: i32,
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddrV4) -> Self {
+    pub(crate) fn new(address: SocketAddrV4) -> Self {
         Self { address, stream: None, correlation: 0 }
     }
 
@@ -46,7 +46,7 @@ impl Peer {
     }
 
     /// Sends `request`, connecting first where necessary, and reads the answer.
-    pub(super) async fn ask<C: Call>(&mut self, request: &C) -> Result<C::Answer, WireError> {
+    pub(crate) async fn ask<C: Call>(&mut self, request: &C) -> Result<C::Answer, WireError> {
         let began = Instant::now();
         let exchange = self.exchange(request);
         match timeout_at(began + ANSWER_TIMEOUT, exchange).await {
@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// Turns an error code in an answer of this broker into an error.
-    pub(super) fn check<C: Call>(&self, code: i16, subject: &str) -> Result<(), WireError> {
+    pub(crate) fn check<C: Call>(&self, code: i16, subject: &str) -> Result<(), WireError> {
         match code.err() {
             None => Ok(()),
             Some(code) => {

@@ -34,13 +34,13 @@ const ASSIGNOR: &str = "range";
 
 /// What a coordinator coordinates: the key type of FindCoordinator.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Coordinates {
+pub(crate) enum Coordinates {
     Group = 0,
     Transaction = 1,
 }
 
 /// Finds the coordinator of `key`, which makes the internal topic where it does not exist yet.
-pub(super) async fn coordinator(asked: &mut Peer, kind: Coordinates, key: &str) -> Result<Peer, WireError> {
+pub(crate) async fn coordinator(asked: &mut Peer, kind: Coordinates, key: &str) -> Result<Peer, WireError> {
     let request = FindCoordinatorRequest::default()
         .with_key_type(kind as i8)
         .with_coordinator_keys(vec![StrBytes::from_string(key.to_owned())]);
