@@ -8,6 +8,7 @@
 //! Deliberately absent: any word of a system under test. Those live in `fixtures/`.
 
 pub mod artifacts;
+mod attempts;
 pub mod binaries;
 pub mod environment;
 pub mod observe;

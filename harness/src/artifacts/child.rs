@@ -8,10 +8,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::PrepareError;
 use super::error::at;
+use crate::attempts::look_until;
+
+/// The pause between two looks at something that is waited for.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A running program whose output goes to a log.
 #[derive(Debug)]
@@ -48,16 +52,8 @@ impl Program {
 
     /// Waits until it ends by itself, at most for `limit`.
     pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus, PrepareError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
-            }
-            if Instant::now() >= deadline {
-                return Err(self.failed(&format!("has not ended after {} s", limit.as_secs())));
-            }
-            pause();
-        }
+        let ended = look_until(limit, LOOK_EVERY, || self.ended())?;
+        ended.ok_or_else(|| self.failed(&format!("has not ended after {} s", limit.as_secs())))
     }
 
     /// Waits as [`Program::wait`] does; any code but 0 is an error.
@@ -108,12 +104,6 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
 /// Empties a log, so that an error shows this run's output only.
 pub(super) fn empty(log: &Path) -> Result<(), PrepareError> {
     File::create(log).map(drop).map_err(at("write the log", log))
-}
-
-/// The pause between two looks at something that is waited for.
-pub(super) fn pause() {
-    #[expect(clippy::disallowed_methods, reason = "blocking code; every caller looks again and has a deadline")]
-    std::thread::sleep(Duration::from_millis(10));
 }
 
 /// The last lines of a program's output.

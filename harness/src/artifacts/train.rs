@@ -15,8 +15,9 @@ use tokio::runtime::Runtime;
 
 use super::PrepareError;
 use super::archive::Java;
-use super::child::{Program, pause};
+use super::child::{LOOK_EVERY, Program};
 use super::error::at;
+use crate::attempts::look_until;
 use crate::plan::kafka::{NodeSettings, meta_properties, server_properties};
 use crate::spec::{Layout, Timings};
 
@@ -148,22 +149,16 @@ fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareE
 /// Waits until the brokers know one another.
 fn ready(place: &Place, programs: &mut [Program]) -> Result<(), PrepareError> {
     let consumer: BaseConsumer = place.client().create().map_err(client_failed)?;
-    let deadline = Instant::now() + READY;
-    loop {
+    let known = look_until(READY, LOOK_EVERY, || {
         for program in &mut *programs {
             if let Some(status) = program.ended()? {
                 return Err(program.failed(&format!("ended while starting, with {status}")));
             }
         }
         let known = consumer.fetch_metadata(None, Duration::from_millis(500)).map(|data| data.brokers().len());
-        if known.is_ok_and(|known| known == usize::from(NODES)) {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(programs[0].failed(&format!("is not ready after {} s", READY.as_secs())));
-        }
-        pause();
-    }
+        Ok(known.is_ok_and(|known| known == usize::from(NODES)).then_some(()))
+    })?;
+    known.ok_or_else(|| programs[0].failed(&format!("is not ready after {} s", READY.as_secs())))
 }
 
 fn client_failed(error: KafkaError) -> PrepareError {

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Mutex;
-use tokio::time::MissedTickBehavior;
 
 use super::lag::Lag;
 use super::{Endpoints, instances};
+use crate::attempts::Attempts;
 use crate::spec::{IdleSpec, SettleSpec};
 
 /// Pause between two looks.
@@ -147,26 +147,17 @@ pub async fn settle(
     let eyes = Eyes::open(endpoints, spec)?;
     let mut waiting = vec![Waiting::Unanswered { what: "the first look".to_owned() }];
     let mut before: Option<Counters> = None;
-    let mut pause = tokio::time::interval(INTERVAL);
-    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        pause.tick().await;
-        let left = deadline.saturating_sub(started.elapsed());
-        let look = match tokio::time::timeout(left, eyes.look(in_flight)).await {
-            Ok(look) => look?,
-            Err(_elapsed) => return Err(SettleError::NotAtRest { after: deadline, waiting }),
-        };
+    let mut looks = Attempts::new(INTERVAL, started + deadline);
+    while let Some(look) = looks.make(eyes.look(in_flight)).await {
+        let look = look?;
         let rested = look.waiting.is_empty();
         if rested && before.as_ref() == Some(&look.counters) {
             return Ok(());
         }
         waiting = if rested { vec![Waiting::Moved] } else { look.waiting };
         before = rested.then_some(look.counters);
-        // Asked for by itself, because a timeout never fires around a look that answers at once.
-        if started.elapsed() >= deadline {
-            return Err(SettleError::NotAtRest { after: deadline, waiting });
-        }
     }
+    Err(SettleError::NotAtRest { after: deadline, waiting })
 }
 
 /// What must not move between two looks.

@@ -1,6 +1,8 @@
-//! Waits for a named state by a deadline: the only place that lets time pass.
+//! Waits for a named state by a deadline.
 
 use std::time::{Duration, Instant};
+
+use crate::attempts::Attempts;
 
 /// A state was not reached in time; says what was missing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -21,18 +23,13 @@ pub async fn until<T>(
     interval: Duration,
     mut condition: impl AsyncFnMut() -> Result<T, String>,
 ) -> Result<T, Waited> {
-    let begun = Instant::now();
+    let mut attempts = Attempts::new(interval, deadline);
+    let mut missing = "no answer".to_owned();
     loop {
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let missing = match tokio::time::timeout(remaining, condition()).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(missing)) => missing,
-            Err(_) => "no answer".to_owned(),
-        };
-        if Instant::now() + interval >= deadline {
-            return Err(Waited { missing, waited: begun.elapsed() });
+        match attempts.make(condition()).await {
+            Some(Ok(met)) => return Ok(met),
+            Some(Err(said)) => missing = said,
+            None => return Err(Waited { missing, waited: attempts.waited() }),
         }
-        #[expect(clippy::disallowed_methods, reason = "the pause between two looks, bounded by the deadline")]
-        tokio::time::sleep(interval).await;
     }
 }

@@ -3,6 +3,7 @@
 //! Two use it: the watcher, a process of its own whose input closes when the supervisor dies in any way,
 //! and the next supervisor of the workspace.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,10 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::state::House;
+use crate::attempts::look_until;
 use crate::runtime::{self, SUPERVISOR_VARIABLE};
 
 /// How long a swept process may take to end.
-const SWEEP_DEADLINE: Duration = Duration::from_secs(2);
+const SWEEP_LIMIT: Duration = Duration::from_secs(2);
+/// Pause between two looks at what is left.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The watcher's life: waits until its input closes, then sweeps the house if its supervisor died in it.
 pub fn watch(house: &House) {
@@ -53,20 +57,17 @@ pub fn clear(house: &House) {
 
 /// Ends every process of a supervisor and waits until they have gone.
 fn end_all_of(identity: &str, directory: &Path) {
-    let deadline = Instant::now() + SWEEP_DEADLINE;
-    let mut server_signal = Signal::SIGQUIT;
-    loop {
+    let begun = Instant::now();
+    // What is still there at the limit is left to the next supervisor, which sweeps again.
+    let _gone = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
         let carriers = runtime::carriers(SUPERVISOR_VARIABLE, identity);
         let servers = runtime::servers_in(directory);
-        if (carriers.is_empty() && servers.is_empty()) || Instant::now() > deadline {
-            return;
+        if carriers.is_empty() && servers.is_empty() {
+            return Ok::<_, Infallible>(Some(()));
         }
+        let server_signal = if begun.elapsed() < SWEEP_LIMIT / 2 { Signal::SIGQUIT } else { Signal::SIGKILL };
         runtime::signal_each(&carriers, Signal::SIGKILL);
         runtime::signal_each(&servers, server_signal);
-        if Instant::now() + SWEEP_DEADLINE / 2 > deadline {
-            server_signal = Signal::SIGKILL;
-        }
-        #[expect(clippy::disallowed_methods, reason = "the pause between two looks, bounded by the deadline")]
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        Ok(None)
+    });
 }
