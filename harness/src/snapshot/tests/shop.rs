@@ -92,7 +92,6 @@ pub(super) fn token(uuid: &str, status: &str) -> Key {
 }
 
 pub(super) fn observation() -> Observation {
-    let created = now() - TimeDelta::seconds(2);
     Observation {
         taken_at: now(),
         addresses: BTreeMap::from([("127.9.0.1:8080".to_owned(), "shop".to_owned())]),
@@ -104,24 +103,7 @@ pub(super) fn observation() -> Observation {
             step(5, "12", Some("SENT"), "FAILED"),
             step(6, "11", Some("SENT"), "DONE"),
         ],
-        topics: vec![
-            Topic { name: "refunds".into(), partitions: 1, records: Vec::new() },
-            Topic {
-                name: "payments".into(),
-                partitions: 2,
-                records: vec![
-                    record(0, 0, Some("order_502"), r#"{"eventId":12}"#),
-                    record(1, 0, Some("order_501"), r#"{"eventId":11}"#),
-                    record(
-                        1,
-                        1,
-                        Some("order_501"),
-                        r#"{"eventId":11,"retry":{"orderId":"501","at":"2026-03-01T11:59:59.5Z"}}"#,
-                    ),
-                    record(0, 1, None, "hello, order_502 at http://127.9.0.1:8080/x"),
-                ],
-            },
-        ],
+        topics: topics(),
         keys: vec![
             token(TOKEN_A, "WAITING"),
             token(TOKEN_B, "ACTIVE"),
@@ -141,32 +123,58 @@ pub(super) fn observation() -> Observation {
                 {"orderId": 501, "userId": 7, "answer": "approved", "tookMs": 3},
             ]})],
         }],
-        tables: vec![
-            table(
-                "user",
-                &[("id", "int4"), ("name", "varchar"), ("balance", "numeric")],
-                vec![vec![number("7"), Value::Text("김 유나".into()), number("90000.00")]],
-            ),
-            table(
-                "outbox",
-                &[("id", "int8"), ("metadata", "jsonb"), ("status", "varchar"), ("createdAt", "timestamptz")],
-                vec![
-                    vec![
-                        number("11"),
-                        Value::Json(json!({"userId": "7", "orderId": 501, "price": "10000"})),
-                        Value::Text("DONE".into()),
-                        Value::Time(created),
-                    ],
-                    vec![
-                        number("12"),
-                        Value::Json(json!({"userId": "7", "orderId": 502, "price": "20000"})),
-                        Value::Text("FAILED".into()),
-                        Value::Time(created),
-                    ],
-                ],
-            ),
-        ],
+        tables: tables(),
     }
+}
+
+fn topics() -> Vec<Topic> {
+    vec![
+        Topic { name: "refunds".into(), partitions: 1, records: Vec::new() },
+        Topic {
+            name: "payments".into(),
+            partitions: 2,
+            records: vec![
+                record(0, 0, Some("order_502"), r#"{"eventId":12}"#),
+                record(1, 0, Some("order_501"), r#"{"eventId":11}"#),
+                record(
+                    1,
+                    1,
+                    Some("order_501"),
+                    r#"{"eventId":11,"retry":{"orderId":"501","at":"2026-03-01T11:59:59.5Z"}}"#,
+                ),
+                record(0, 1, None, "hello, order_502 at http://127.9.0.1:8080/x"),
+            ],
+        },
+    ]
+}
+
+fn tables() -> Vec<Table> {
+    let created = now() - TimeDelta::seconds(2);
+    vec![
+        table(
+            "user",
+            &[("id", "int4"), ("name", "varchar"), ("balance", "numeric")],
+            vec![vec![number("7"), Value::Text("김 유나".into()), number("90000.00")]],
+        ),
+        table(
+            "outbox",
+            &[("id", "int8"), ("metadata", "jsonb"), ("status", "varchar"), ("createdAt", "timestamptz")],
+            vec![
+                vec![
+                    number("11"),
+                    Value::Json(json!({"userId": "7", "orderId": 501, "price": "10000"})),
+                    Value::Text("DONE".into()),
+                    Value::Time(created),
+                ],
+                vec![
+                    number("12"),
+                    Value::Json(json!({"userId": "7", "orderId": 502, "price": "20000"})),
+                    Value::Text("FAILED".into()),
+                    Value::Time(created),
+                ],
+            ],
+        ),
+    ]
 }
 
 pub(super) fn empty() -> Observation {
