@@ -1,9 +1,9 @@
 //! What environments are made of: found on the machine, fetched or made once, then only looked up.
 //!
 //! [`prepare`] answers with a [`Toolchain`]: a JDK, Kafka's jars with a class archive for each layout, PostgreSQL with a
-//! prepared data directory, and a Redis server. Whatever is made lies in the [`store`], one directory per hash of what
-//! it was made from; a finished one never changes. The steps, each in its own file: [`jdk`] looks, [`maven`] fetches
-//! and compiles, [`postgres`] and [`redis`] unpack, [`archive`] trains.
+//! prepared data directory, and a Redis server. Whatever is made lies in the `store`, one directory per hash of what
+//! it was made from; a finished one never changes. The steps, each in its own file: `jdk` looks, `maven` fetches
+//! and compiles, `postgres` and `redis` unpack, `archive` trains.
 //!
 //! Deliberately absent: starting an environment. The processes run here (Maven, `initdb`, the brokers of the training
 //! run) end before [`prepare`] returns. A PostgreSQL that runs as another user needs its copy of the data directory

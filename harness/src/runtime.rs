@@ -1,6 +1,6 @@
 //! Starts what a [`Plan`](crate::plan::Plan) says, knows when it is ready, and ends it.
 //!
-//! Only the [supervisor](crate::supervisor) uses this module: it alone starts things. Start reading at [`start`].
+//! Only the [supervisor](crate::supervisor) uses this module: it alone starts things. Start reading at [`start()`].
 //!
 //! Deliberately absent: restarts on failure and retries inside a start. A part that dies while starting
 //! fails the start at once, with its last log lines.
