@@ -19,7 +19,9 @@ use super::child::{LOOK_EVERY, Program};
 use super::error::at;
 use crate::attempts::look_until;
 use crate::plan::kafka::{NodeSettings, meta_properties, server_properties};
-use crate::spec::{Layout, Timings};
+use crate::report::chain;
+use crate::spec::Timings;
+use crate::wire::{self, InternalTopics, Topic, WireError};
 
 const NODES: u16 = 3;
 const TOPIC: &str = "training";
@@ -35,8 +37,6 @@ const OPERATION: Duration = Duration::from_secs(30);
 pub(super) struct Training<'a> {
     /// The JVM.
     pub(super) java: &'a Java<'a>,
-    /// How the brokers lie.
-    pub(super) layout: Layout,
     /// Directory for the nodes; removed at the end.
     pub(super) directory: &'a Path,
     /// Takes the output of the JVMs.
@@ -45,34 +45,29 @@ pub(super) struct Training<'a> {
 
 /// Runs a cluster through its paces; the JVM with `recording_flag` ends in order, so that it writes its archive.
 ///
-/// In the separate layout one of three JVMs records.
+/// All three nodes are in it, also for the separate layout: a JVM with one of them would be trained only in the roles
+/// that fall to that node, and the coordinator of groups or the controller may be another one.
 pub(super) fn run(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
     let place = Place::free()?;
     let files = write_nodes(training.directory, &place)?;
     let recording = [recording_flag.to_owned()];
     let name = "the broker of the training run";
-    let mut programs = Vec::new();
-    let jvms: Vec<&[PathBuf]> = match training.layout {
-        Layout::Colocated => vec![&files],
-        Layout::Separate => files.chunks(1).collect(),
-    };
-    for (index, node_files) in jvms.into_iter().enumerate() {
-        let flags: &[String] = if index == 0 { &recording } else { &[] };
-        programs.push(Program::start(name, training.java.command(flags, node_files), training.log)?);
-    }
-    ready(&place, &mut programs)?;
-    // The admin client answers from a thread of its own, so the smallest executor will do.
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let mut program = Program::start(name, training.java.command(&recording, &files), training.log)?;
+    ready(&place, &mut program)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| PrepareError {
         source: Some(source),
         ..PrepareError::new("failed to make an executor for the training run")
     })?;
-    if let Err(error) = exercise(&place, &runtime) {
-        return Err(programs[0].failed(&format!("failed its exercise: {error}")));
+    if let Err(error) = runtime.block_on(warm(&place)) {
+        return Err(program.failed(&format!("could not be warmed: {}", chain(&error))));
     }
-    programs[0].tell("exit");
-    programs[0].succeed(limit)?;
-    drop(programs);
+    if let Err(error) = exercise(&place, &runtime) {
+        return Err(program.failed(&format!("failed its exercise: {error}")));
+    }
+    program.tell("exit");
+    program.succeed(limit)?;
+    drop(program);
     fs::remove_dir_all(training.directory).map_err(at("remove", training.directory))
 }
 
@@ -147,22 +142,33 @@ fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareE
 }
 
 /// Waits until the brokers know one another.
-fn ready(place: &Place, programs: &mut [Program]) -> Result<(), PrepareError> {
+fn ready(place: &Place, program: &mut Program) -> Result<(), PrepareError> {
     let consumer: BaseConsumer = place.client().create().map_err(client_failed)?;
     let known = look_until(READY, LOOK_EVERY, || {
-        for program in &mut *programs {
-            if let Some(status) = program.ended()? {
-                return Err(program.failed(&format!("ended while starting, with {status}")));
-            }
+        if let Some(status) = program.ended()? {
+            return Err(program.failed(&format!("ended while starting, with {status}")));
         }
         let known = consumer.fetch_metadata(None, Duration::from_millis(500)).map(|data| data.brokers().len());
         Ok(known.is_ok_and(|known| known == usize::from(NODES)).then_some(()))
     })?;
-    known.ok_or_else(|| programs[0].failed(&format!("is not ready after {} s", READY.as_secs())))
+    known.ok_or_else(|| program.failed(&format!("is not ready after {} s", READY.as_secs())))
 }
 
 fn client_failed(error: KafkaError) -> PrepareError {
     PrepareError::new(format!("failed to make a Kafka client: {error}"))
+}
+
+/// What every start does: the very requests that warm a cluster.
+async fn warm(place: &Place) -> Result<(), WireError> {
+    let brokers = place.client_ports.map(|port| SocketAddrV4::new(place.host, port));
+    let internal = InternalTopics {
+        replication: NODES,
+        min_insync_replicas: 2,
+        offsets_partitions: 1,
+        transaction_partitions: 1,
+    };
+    let topics = [Topic::new("warmed", 3, NODES)];
+    wire::prepare(&brokers, &topics, &internal, (Instant::now() + OPERATION).into()).await.map(drop)
 }
 
 /// What scenarios do: topics, acknowledged records, a group, a transaction.

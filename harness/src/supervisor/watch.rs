@@ -25,7 +25,11 @@ pub fn watch(house: &House) {
     let _ = nix::unistd::setsid();
     let mut end = Vec::new();
     let _ = std::io::stdin().read_to_end(&mut end);
-    sweep(house);
+    // The kernel closes a dead process's files one after the other: the lock may be let go of after our input.
+    // Another supervisor that has taken the house meanwhile keeps it, and has swept it.
+    let _swept = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
+        Ok::<_, Infallible>((sweep(house) || !house.path().exists()).then_some(()))
+    });
 }
 
 /// Sweeps a house, unless a supervisor lives in it; `true` if it did.
@@ -39,8 +43,7 @@ pub fn sweep(house: &House) -> bool {
     if let Ok(identity) = std::fs::read_to_string(house.identity()) {
         end_all_of(&identity, house.path());
     }
-    // A failure leaves files to the next sweep.
-    let _ = std::fs::remove_dir_all(house.path());
+    remove(house.path());
     true
 }
 
@@ -51,8 +54,16 @@ pub fn clear(house: &House) {
     }
     let entries = std::fs::read_dir(house.path()).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.path().is_dir()) {
-        let _ = std::fs::remove_dir_all(entry.path());
+        remove(&entry.path());
     }
+}
+
+/// Removes a directory in which a dying process may still make a file. A failure leaves files to the next sweep.
+fn remove(directory: &Path) {
+    let _removed = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
+        let removed = std::fs::remove_dir_all(directory).is_ok() || !directory.exists();
+        Ok::<_, Infallible>(removed.then_some(()))
+    });
 }
 
 /// Ends every process of a supervisor and waits until they have gone.
