@@ -39,7 +39,7 @@ pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use produce::acknowledge;
 pub use topics::{Topic, create_topics};
-pub use warm::{InternalTopics, Warmth, make_topics, warm};
+pub use warm::{InternalTopics, Warmed, Warmth, make_topics, warm};
 
 /// How long each step of [`prepare`] took.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ pub struct Preparation {
 /// Takes a cluster from "processes spawned" to "the first real operation of a client succeeds at once":
 /// waits until every broker lists all of them, makes `topics`, and warms what clients meet first.
 ///
-/// Who has clients to start makes the three calls itself and starts them after the second.
+/// Who has clients to start makes the calls itself and starts them before the last, [`Warmed::complete`].
 ///
 /// # Errors
 /// The first step that fails for good, or that was still failing at `deadline`.
@@ -70,6 +70,7 @@ pub async fn prepare(
     let listed = began.elapsed();
     Box::pin(make_topics(brokers, topics, internal, deadline)).await?;
     let made = began.elapsed();
-    let warmth = Box::pin(warm(brokers, deadline)).await?;
+    let warmed = Box::pin(warm(brokers, deadline)).await?;
+    let warmth = Box::pin(warmed.complete(deadline)).await?;
     Ok(Preparation { listed, topics: made.saturating_sub(listed), warmth })
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use nix::sys::statvfs::statvfs;
+
 /// Preparing failed: what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -51,7 +53,19 @@ impl PrepareError {
         }
         self
     }
+
+    /// The hint of a full disk, where the disk of `directory` is as good as full and nothing better is known.
+    pub(super) fn notice_full_disk_of(self, directory: &Path) -> Self {
+        let available = statvfs(directory).map(|disk| disk.blocks_available() * disk.fragment_size());
+        match available {
+            Ok(available) if available < LARGEST_FILE && self.hint.is_none() => self.hint(FULL),
+            _ => self,
+        }
+    }
 }
+
+/// Size of the largest single file that is written, a class archive, in bytes.
+const LARGEST_FILE: u64 = 80 << 20;
 
 const FULL: &str = "the disk is full: free about 1 GB there, or set GREENROOM_CACHE to a directory on another disk";
 

@@ -44,6 +44,13 @@ pub(super) fn pinned(property: &str) -> &'static str {
     value.map(|(value, _)| value).expect("the committed pom.xml pins this property")
 }
 
+/// The committed hash of a fetched jar. Unlike a build's identity it stays when the jars are fetched anew.
+pub(super) fn pinned_hash(jar: &Path) -> &'static str {
+    let name = jar.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let hash = CHECKSUMS.lines().find_map(|line| line.split_once("  ").filter(|(_, of)| *of == name));
+    hash.map(|(hash, _)| hash).expect("every fetched jar was compared with its committed hash")
+}
+
 /// The jars, fetched if they are not stored yet.
 pub(super) fn jars(
     store: &Store,

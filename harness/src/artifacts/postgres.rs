@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::child::{self, Program};
 use super::error::at;
-use super::maven::{Jars, pinned};
+use super::maven::{Jars, pinned, pinned_hash};
 use super::store::{Key, Store};
 use super::{Postgres, PrepareError, Reporter};
 
@@ -46,7 +46,7 @@ pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -
     let root = nix::unistd::geteuid().is_root();
     let owner = if root { "nobody" } else { "self" };
     let version = pinned("postgres.version").trim_end_matches(".0");
-    let inputs = [version, &jars.build, &INITDB.join(" "), HOST_BASED_ACCESS, owner];
+    let inputs = [version, pinned_hash(&jars.postgres), &INITDB.join(" "), HOST_BASED_ACCESS, owner];
     let key = Key::new("postgres", &inputs);
     let entry = store.entry(&key, &format!("PostgreSQL {version}"), reporter, |directory| {
         let home = directory.join("home");

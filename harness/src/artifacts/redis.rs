@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::child::find_program;
 use super::error::at;
-use super::maven::Jars;
+use super::maven::{Jars, pinned_hash};
 use super::store::{Key, Store};
 use super::{PrepareError, Redis, Reporter};
 
@@ -29,7 +29,7 @@ pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -
             .detail(format!("{} holds none for Linux on {}", jars.redis.display(), std::env::consts::ARCH))
             .hint("install Redis 6.2 or newer, so that `redis-server` is on the PATH")
     })?;
-    let key = Key::new("redis", &[&jars.build, name]);
+    let key = Key::new("redis", &[pinned_hash(&jars.redis), name]);
     let entry = store.entry(&key, &format!("Redis {version}"), reporter, |directory| {
         let binary = directory.join("redis-server");
         let mut packed = zip.by_name(name).map_err(broken)?;

@@ -115,6 +115,8 @@ impl Store {
         let build = match built {
             Ok(build) => build,
             Err(error) => {
+                // Before anything is removed: a program may have failed without telling that it met a full disk.
+                let error = error.notice_full_disk_of(&self.root);
                 // What cannot be removed now is removed by the next process that builds this entry.
                 let _ = fs::remove_dir_all(&directory);
                 return Err(error);

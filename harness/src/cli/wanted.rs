@@ -10,7 +10,8 @@ use greenroom::supervisor::state::Workspace;
 /// Which environment.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Wanted {
-    /// System, a directory below `fixtures` with an `environment.toml`; may be left out where there is one only.
+    /// System, a directory below `fixtures` with an `environment.toml`; without it, the default that
+    /// `.config/greenroom.toml` names, or the only one there is.
     system: Option<String>,
     /// Description to use instead of a system's.
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
@@ -45,7 +46,10 @@ impl Wanted {
         let path = match (&self.description, &self.system) {
             (Some(path), _) => path.clone(),
             (None, Some(system)) => self::system(&workspace.root, system)?,
-            (None, None) => only_system(&workspace.root)?,
+            (None, None) => match default_system(&workspace.root)? {
+                Some(system) => self::system(&workspace.root, &system)?,
+                None => only_system(&workspace.root)?,
+            },
         };
         let mut spec = spec::read(&path)?;
         if let Some(layout) = self.layout {
@@ -74,6 +78,23 @@ fn only_system(root: &Path) -> anyhow::Result<PathBuf> {
             bail!("name one of the systems {}", names.join(", "))
         }
     }
+}
+
+/// What `.config/greenroom.toml` says.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    default: Option<String>,
+}
+
+fn default_system(root: &Path) -> anyhow::Result<Option<String>> {
+    let path = root.join(".config").join("greenroom.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("read {}", path.display()))?,
+    };
+    let settings: Settings = toml::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+    Ok(settings.default)
 }
 
 fn fixtures(root: &Path) -> PathBuf {

@@ -95,7 +95,7 @@ pub fn jvm_arguments(layout: Layout, toolchain: &Toolchain) -> Vec<String> {
 pub(crate) fn jvm_flags(layout: Layout) -> Vec<String> {
     let heap = match layout {
         // The young generation decides how much memory is touched before the first collection.
-        Layout::Colocated => ["-Xmx256m", "-Xmn64m"],
+        Layout::Colocated => ["-Xmx256m", "-Xmn56m"],
         Layout::Separate => ["-Xmx192m", "-Xmn32m"],
     };
     let flags = [
@@ -216,6 +216,8 @@ fn fast_timings(file: &mut Properties) {
     file.note("A killed broker can register again once its session is over; a paused one is fenced after it.");
     file.set("broker.session.timeout.ms", 3_000);
     file.set("initial.broker.registration.timeout.ms", 60_000);
+    file.note("A follower whose leader was not up yet asks again at once, not after a second.");
+    file.set("replica.fetch.backoff.ms", 20);
     file.note("A group of one does not wait for others.");
     file.set("group.initial.rebalance.delay.ms", 0);
 }

@@ -191,14 +191,16 @@ impl Starter<'_> {
         }
         let begun = Instant::now();
         try_join_all(parts.iter().map(|part| self.spawn(part))).await?;
-        let (brokers, deadline) = (plan.brokers(), self.deadline.into());
+        let (brokers, deadline): (_, tokio::time::Instant) = (plan.brokers(), self.deadline.into());
         let topics: Vec<_> = plan.topics.iter().map(wire::Topic::from).collect();
         let prepared = async {
             wire::cluster_listed(&brokers, deadline).await?;
             wire::make_topics(&brokers, &topics, &self.internal_topics, deadline).await?;
             Box::pin(wire::warm(&brokers, deadline)).await
         };
-        prepared.await.map_err(|source| kafka_error(parts, source))?;
+        let cluster = prepared.await.map_err(|source| kafka_error(parts, source))?;
+        // Nobody waits for the rest; should the environment end meanwhile, it has nobody to tell either.
+        tokio::spawn(async move { cluster.complete(deadline).await });
         // Not before: a client that asks for a coordinator which is still being loaded asks again a second later.
         // Nobody listens when the programs' branch has failed meanwhile.
         let _ = warmed.send(());

@@ -96,51 +96,54 @@ pub struct Warmth {
     pub acknowledged: Duration,
     /// A group had joined, read and committed.
     pub group: Duration,
-    /// The transactions' coordinator had taken a transactional id.
-    pub transactions: Duration,
-    /// Every broker handed out producer ids.
-    pub producers: Duration,
-    /// All was done and the throw-away group and topic were gone.
-    pub total: Duration,
 }
 
-/// Loads the coordinators and does once what clients do first, then removes the throw-away topic and group.
-/// [`make_topics`] comes before it.
+/// A warm cluster, with the throw-away topic and group still there.
+#[derive(Debug)]
+#[must_use = "the throw-away topic and group stay until this is completed"]
+pub struct Warmed {
+    /// How long it took.
+    pub warmth: Warmth,
+    brokers: Vec<SocketAddrV4>,
+    member: Member,
+}
+
+/// Loads the coordinator of groups and does once what every client does first: a record is acknowledged, and a
+/// new group reads it and commits. [`make_topics`] comes before it, [`Warmed::complete`] after it.
 ///
 /// # Errors
 /// The first step that fails for good, or that was still failing at `deadline`.
-pub async fn warm(brokers: &[SocketAddrV4], deadline: Instant) -> Result<Warmth, WireError> {
+pub async fn warm(brokers: &[SocketAddrV4], deadline: Instant) -> Result<Warmed, WireError> {
     let began = Instant::now();
-    let transactions = async {
-        transactional_id(brokers, deadline).await?;
-        Ok(began.elapsed())
-    };
-    let producers = async {
-        try_join_all(brokers.iter().map(|broker| producer_id(*broker, deadline))).await?;
-        Ok(began.elapsed())
-    };
-    let ((acknowledged, group), transactions, producers) =
-        tokio::try_join!(Box::pin(consumption(brokers, began, deadline)), Box::pin(transactions), Box::pin(producers))?;
-    Ok(Warmth { acknowledged, group, transactions, producers, total: began.elapsed() })
-}
-
-/// Sends a record and reads it through a new group; says when it was acknowledged and when committed.
-/// Takes the group and the topic away again.
-async fn consumption(
-    brokers: &[SocketAddrV4],
-    began: Instant,
-    deadline: Instant,
-) -> Result<(Duration, Duration), WireError> {
     let acknowledged = async {
         acknowledge(brokers, NAME, deadline).await?;
         Ok(began.elapsed())
     };
-    let (mut member, acknowledged) = tokio::try_join!(Member::join(brokers, NAME, NAME, deadline), acknowledged)?;
-    read_first(&mut member, brokers, NAME, deadline).await?;
+    let joined = Box::pin(Member::join(brokers, NAME, NAME, deadline));
+    let (mut member, acknowledged) = tokio::try_join!(joined, acknowledged)?;
+    Box::pin(read_first(&mut member, brokers, NAME, deadline)).await?;
     member.commit(deadline).await?;
-    let group = began.elapsed();
-    tokio::try_join!(member.leave_and_remove(deadline), remove(brokers, NAME, deadline))?;
-    Ok((acknowledged, group))
+    let warmth = Warmth { acknowledged, group: began.elapsed() };
+    Ok(Warmed { warmth, brokers: brokers.to_vec(), member })
+}
+
+impl Warmed {
+    /// Does what only some clients need: loads the coordinator of transactions and gives every broker its block of
+    /// producer ids. Removes the throw-away topic and group. Clients need not wait for it.
+    ///
+    /// # Errors
+    /// As [`warm`].
+    pub async fn complete(self, deadline: Instant) -> Result<Warmth, WireError> {
+        let Self { warmth, brokers, member } = self;
+        let producers = try_join_all(brokers.iter().map(|broker| producer_id(*broker, deadline)));
+        tokio::try_join!(
+            Box::pin(transactional_id(&brokers, deadline)),
+            Box::pin(producers),
+            Box::pin(member.leave_and_remove(deadline)),
+            Box::pin(remove(&brokers, NAME, deadline))
+        )?;
+        Ok(warmth)
+    }
 }
 
 /// Registers the throw-away transactional id, which makes the internal topic and loads its coordinator.

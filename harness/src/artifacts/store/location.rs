@@ -70,7 +70,9 @@ pub(super) fn check(directory: &Path, root: bool) -> Result<(), PrepareError> {
 fn closed_directory(path: &Path) -> Option<PathBuf> {
     let mut ancestors: Vec<&Path> = path.ancestors().collect();
     ancestors.reverse();
-    let closed = |directory: &&&Path| fs::metadata(directory).is_ok_and(|data| data.permissions().mode() & 0o001 == 0);
+    let closed = |directory: &&&Path| {
+        fs::metadata(directory).is_ok_and(|data| data.is_dir() && data.permissions().mode() & 0o001 == 0)
+    };
     ancestors.iter().find(closed).map(|directory| (*directory).to_owned())
 }
 

@@ -1,0 +1,1 @@
+//! Stories of: café orders: three services in a chain.

@@ -1,0 +1,1 @@
+//! Stories of: first-come coupons: a burst on one counter.

@@ -1,0 +1,1 @@
+//! Stories of: the worked example: what comes on one topic goes out on another.
