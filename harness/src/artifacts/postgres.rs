@@ -68,8 +68,24 @@ fn unpack(jar: &Path, home: &Path) -> Result<(), PrepareError> {
     let packed = zip.by_name(&name).map_err(broken)?;
     fs::create_dir(home).map_err(at("make the directory", home))?;
     tar::Archive::new(liblzma::read::XzDecoder::new(packed)).unpack(home).map_err(at("unpack into", home))?;
-    // Whatever the umask: the server may run as another user.
-    fs::set_permissions(home, fs::Permissions::from_mode(0o755)).map_err(at("set the mode of", home))
+    open_tree(home)
+}
+
+/// Lets others read and run what its owner can: the server may run as another user, and the umask may be narrow.
+fn open_tree(path: &Path) -> Result<(), PrepareError> {
+    let data = fs::symlink_metadata(path).map_err(at("read", path))?;
+    if data.is_symlink() {
+        return Ok(());
+    }
+    let own = data.permissions().mode() & 0o500;
+    let mode = (data.permissions().mode() & 0o777) | own >> 3 | own >> 6;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("set the mode of", path))?;
+    if data.is_dir() {
+        for entry in fs::read_dir(path).map_err(at("read", path))? {
+            open_tree(&entry.map_err(at("read", path))?.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn initialise(home: &Path, data: &Path, root: bool, log: &Path) -> Result<(), PrepareError> {
