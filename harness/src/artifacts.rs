@@ -22,90 +22,11 @@ mod train;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 pub use error::PrepareError;
-pub use postgres::UNPRIVILEGED_ID;
 
 use crate::spec::Layout;
+use crate::toolchain::{Jdk, Kafka, Toolchain};
 use store::Store;
-
-/// All that a plan needs to know of the machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Toolchain {
-    /// The JDK that runs the brokers.
-    pub jdk: Jdk,
-    /// Kafka's jars and class archives.
-    pub kafka: Kafka,
-    /// The PostgreSQL server.
-    pub postgres: Postgres,
-    /// The Redis server.
-    pub redis: Redis,
-}
-
-/// An installed JDK.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Jdk {
-    /// Its directory, holding `bin/java`.
-    pub home: PathBuf,
-    /// Its feature version, such as 25.
-    pub major: u16,
-    /// Its full version, such as `25.0.3`.
-    pub version: String,
-}
-
-/// Kafka's server jars.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kafka {
-    /// Its version.
-    pub version: String,
-    /// All jars of a node, the launcher's among them, in the order in which the archives were made.
-    pub classpath: Vec<PathBuf>,
-    /// Archive for three brokers in one JVM.
-    pub colocated_archive: Option<Archive>,
-    /// Archive for one broker in a JVM.
-    pub separate_archive: Option<Archive>,
-}
-
-/// Loaded and linked classes in a file that a JVM maps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Archive {
-    /// Which of the JDK's two mechanisms reads it.
-    pub kind: ArchiveKind,
-    /// The file.
-    pub path: PathBuf,
-}
-
-/// A mechanism of the JDK for class archives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ArchiveKind {
-    /// AOT cache, made in one step since JDK 25 (JEP 514).
-    AotCache,
-    /// Dynamic AppCDS archive (JEP 350), for older JDKs.
-    AppCds,
-}
-
-/// A PostgreSQL server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Postgres {
-    /// Its directory, holding `bin/postgres`, `lib` and `share`; others may read it.
-    pub home: PathBuf,
-    /// Its version, such as `17.11`.
-    pub version: String,
-    /// A data directory as `initdb` leaves it: superuser `postgres`, UTF-8, trusting 127.0.0.0/8. Never run on it; copy
-    /// it. Made by root, it belongs to `nobody`.
-    pub data_template: PathBuf,
-}
-
-/// A Redis server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redis {
-    /// The program.
-    pub binary: PathBuf,
-    /// Its version.
-    pub version: String,
-}
 
 /// How to prepare.
 #[derive(Clone, Debug, Default)]

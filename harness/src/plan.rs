@@ -5,7 +5,6 @@
 //!
 //! Deliberately absent: the machine. Nothing here reads a file, a port or the clock.
 
-pub mod kafka;
 mod part;
 pub mod template;
 #[cfg(test)]
@@ -18,8 +17,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifacts::Toolchain;
 use crate::spec::{Layout, ProgramSpec, Spec};
+use crate::toolchain::Toolchain;
 pub(crate) use part::CONTROLLER_PORT_OFFSET;
 use template::Names;
 

@@ -11,9 +11,10 @@ use std::time::Duration;
 use super::child::{self, Program};
 use super::jdk::Choice;
 use super::store::{Key, Store};
-use super::{Archive, ArchiveKind, Kafka, PrepareError, Reporter, train};
-use crate::plan::kafka::{archive_flags, jvm_flags, launcher_arguments};
+use super::{PrepareError, Reporter, train};
+use crate::node::{archive_flags, jvm_flags, launcher_arguments};
 use crate::spec::Layout;
+use crate::toolchain::{Archive, ArchiveKind, Kafka};
 
 /// Changes when the training changes, so that archives are made anew.
 const TRAINING: &str = "2";

@@ -4,7 +4,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Jdk, PrepareError};
+use super::PrepareError;
+use crate::toolchain::Jdk;
 
 /// The oldest JDK that runs Kafka 4 brokers.
 const OLDEST: u16 = 17;

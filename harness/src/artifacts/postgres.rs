@@ -10,7 +10,8 @@ use super::child::{self, Program};
 use super::error::at;
 use super::maven::{Jars, pinned, pinned_hash};
 use super::store::{Key, Store};
-use super::{Postgres, PrepareError, Reporter};
+use super::{PrepareError, Reporter};
+use crate::toolchain::{Postgres, UNPRIVILEGED_ID};
 
 /// The data directory's properties. The collation is PostgreSQL's own, so that text sorts by code point on every
 /// machine and in every image; small WAL segments make a directory of 25 MB instead of 40, which is copied for each
@@ -35,9 +36,6 @@ local all         all             trust
 host  all         all 127.0.0.0/8 trust
 host  replication all 127.0.0.0/8 trust
 ";
-
-/// User and group `nobody`, as whom PostgreSQL runs under root, which it refuses to be.
-pub const UNPRIVILEGED_ID: u32 = 65_534;
 
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -10,7 +10,8 @@ use super::child::find_program;
 use super::error::at;
 use super::maven::{Jars, pinned_hash};
 use super::store::{Key, Store};
-use super::{PrepareError, Redis, Reporter};
+use super::{PrepareError, Reporter};
+use crate::toolchain::Redis;
 
 /// The oldest version that is used from the system; the same minor version as the jar's.
 const OLDEST: [u32; 2] = [6, 2];

@@ -18,7 +18,7 @@ use super::archive::Java;
 use super::child::{LOOK_EVERY, Program};
 use super::error::at;
 use crate::attempts::look_until;
-use crate::plan::kafka::{NodeSettings, meta_properties, server_properties};
+use crate::node::{NodeSettings, meta_properties, server_properties};
 use crate::report::chain;
 use crate::spec::Timings;
 use crate::wire::{self, InternalTopics, Topic, WireError};
@@ -161,12 +161,8 @@ fn client_failed(error: KafkaError) -> PrepareError {
 /// What every start does: the very requests that warm a cluster.
 async fn warm(place: &Place) -> Result<(), WireError> {
     let brokers = place.client_ports.map(|port| SocketAddrV4::new(place.host, port));
-    let internal = InternalTopics {
-        replication: NODES,
-        min_insync_replicas: 2,
-        offsets_partitions: 1,
-        transaction_partitions: 1,
-    };
+    let internal =
+        InternalTopics { replication: NODES, min_insync_replicas: 2, offsets_partitions: 1, transaction_partitions: 1 };
     let topics = [Topic::new("warmed", 3, NODES)];
     wire::prepare(&brokers, &topics, &internal, (Instant::now() + OPERATION).into()).await.map(drop)
 }

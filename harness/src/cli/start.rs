@@ -17,6 +17,7 @@ use greenroom::plan::{Plan, Site};
 use greenroom::runtime;
 use greenroom::supervisor::protocol::{Event, Summary};
 use greenroom::supervisor::state::Workspace;
+use greenroom::toolchain::Toolchain;
 
 use super::wanted::Wanted;
 use super::{answer, asked_to_end, block_on, say};
@@ -194,7 +195,7 @@ async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environme
 }
 
 /// Prepares the artifacts and tells a person of every step.
-fn prepare(offline: bool) -> anyhow::Result<artifacts::Toolchain> {
+fn prepare(offline: bool) -> anyhow::Result<Toolchain> {
     let options = PrepareOptions { offline, ..PrepareOptions::default() };
     Ok(artifacts::prepare(&options, &mut |progress| say(&told(&progress)))?)
 }

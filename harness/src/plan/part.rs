@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
-use super::kafka::{self as node, NodeSettings};
 use super::template::Names;
 use super::{Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
-use crate::artifacts::Toolchain;
+use crate::node::{self, NodeSettings};
 use crate::spec::{KafkaSpec, Layout, PostgresSpec, ProgramSpec, RedisSpec};
+use crate::toolchain::Toolchain;
 
 /// Controllers listen this far above the client port of their node.
 pub(crate) const CONTROLLER_PORT_OFFSET: u16 = 100;

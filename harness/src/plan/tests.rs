@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::{Plan, Scope, Site};
-use crate::artifacts::{Archive, ArchiveKind, Jdk, Kafka, Postgres, Redis, Toolchain};
 use crate::spec::{self, Layout, Spec};
+use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, Postgres, Redis, Toolchain};
 
 const DESCRIPTION: &str = r#"
 name = "example"

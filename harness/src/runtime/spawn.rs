@@ -13,9 +13,7 @@ use tokio::sync::oneshot;
 
 use super::process::Processes;
 use crate::plan::{Kind, Part};
-
-/// User and group `nobody`: PostgreSQL refuses to run as root.
-pub(super) const UNPRIVILEGED_ID: u32 = 65_534;
+use crate::toolchain::UNPRIVILEGED_ID;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -15,6 +15,7 @@ use super::{Waited, evidence, readiness};
 use crate::observe::history;
 use crate::plan::{Kind, Part, Plan, PlannedFile, PlannedTopic};
 use crate::spec::HistorySpec;
+use crate::toolchain::UNPRIVILEGED_ID;
 use crate::wire::{self, InternalTopics, WireError};
 
 /// What happens to a part while an environment starts.
@@ -276,7 +277,7 @@ fn kafka_error(parts: &[&Part], source: WireError) -> StartError {
 
 /// Makes what a part needs on disk.
 fn prepare(part: &Part) -> Result<(), StartError> {
-    let owner = spawn::drops_privileges(part).then_some(spawn::UNPRIVILEGED_ID);
+    let owner = spawn::drops_privileges(part).then_some(UNPRIVILEGED_ID);
     part.directories.iter().try_for_each(|path| make_directory(path))?;
     for copy in &part.copies {
         copy_tree(&copy.from, &copy.to, owner)?;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::artifacts::Toolchain;
 use crate::plan::{Plan, Scope};
 use crate::report::Problem;
 use crate::runtime::PartState;
 use crate::spec::Spec;
+use crate::toolchain::Toolchain;
 
 /// What a client asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]

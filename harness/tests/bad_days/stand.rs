@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use greenroom::artifacts::{self, PrepareOptions, Toolchain};
+use greenroom::artifacts::{self, PrepareOptions};
 use greenroom::plan::{Plan, Scope};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 use greenroom::spec::{self, Spec};
 use greenroom::supervisor::client::{ClientError, Connection, Lease};
 use greenroom::supervisor::protocol::Order;
 use greenroom::supervisor::state::{House, Workspace};
+use greenroom::toolchain::Toolchain;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

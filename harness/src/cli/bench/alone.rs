@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use futures_util::future::select_all;
-use greenroom::plan::kafka::LAUNCHER_CLASS;
+use greenroom::node::LAUNCHER_CLASS;
 use greenroom::plan::{Part, Plan, Scope, Site};
 use greenroom::runtime;
 use greenroom::spec::{KafkaSpec, Layout, Spec, Timings};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use greenroom::artifacts::Toolchain;
+use greenroom::toolchain::Toolchain;
 
 /// For how long the machine is watched before each measurement, when nothing of ours runs.
 const WATCHED: Duration = Duration::from_millis(300);

@@ -11,8 +11,8 @@ use std::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use crate::artifacts::{Archive, ArchiveKind, Toolchain};
 use crate::spec::{Layout, Timings};
+use crate::toolchain::{Archive, ArchiveKind, Toolchain};
 
 /// Class that starts one node for each properties file given to it.
 pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
