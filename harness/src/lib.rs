@@ -10,6 +10,7 @@
 pub mod artifacts;
 mod attempts;
 pub mod binaries;
+pub mod drive;
 pub mod environment;
 pub mod node;
 pub mod observe;

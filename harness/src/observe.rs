@@ -3,10 +3,12 @@
 //!
 //! Start with [`settle()`], which waits until the system is at rest, then [`collect`], which reads everything
 //! into one typed [`Observation`]. [`history::install`] must have run before the system's first write.
+//! [`batches()`] shows how the records of one topic lie on the brokers.
 //!
 //! Deliberately absent: any word of a system under test (the description says what to look at), and every decision
 //! about what is shown, which is [`crate::snapshot`]'s.
 
+mod batches;
 mod brokers;
 pub mod history;
 pub mod journal;
@@ -26,6 +28,7 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::spec::ObserveSpec;
 
+pub use batches::{BatchesError, Codec, StoredBatch, batches};
 pub use settle::{SettleError, Waiting, settle};
 
 /// Longest wait for one connection or answer.
