@@ -72,7 +72,11 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 
 /// Runs on the calling thread, so that what is spawned ends with the process and not with a worker.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    // A preparation under way ends with this process, its programs too; nobody waits for it.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Returns when a person or a service manager asks the command to end.

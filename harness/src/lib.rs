@@ -14,6 +14,7 @@ pub mod drive;
 pub mod environment;
 pub mod node;
 pub mod observe;
+pub mod parent_death;
 pub mod plan;
 pub mod report;
 pub mod runtime;

@@ -16,7 +16,7 @@ mod until;
 pub use evidence::last_lines;
 pub use process::{PartState, Processes};
 pub(crate) use spawn::death_signal;
-pub use spawn::{SpawnError, SpawnLoop, Spawner, end_with_parent};
+pub use spawn::{SpawnError, SpawnLoop, Spawner};
 pub use start::{Progress, StartError, start};
 pub use sweep::{carriers, servers_in, signal_each};
 pub use until::{Waited, until};

@@ -1,7 +1,5 @@
-//! Programs that are run while preparing. None outlives its [`Program`]: dropping it kills it.
-//!
-//! Nor does one outlive this process, where the machine has `setpriv` (util-linux): it gets SIGKILL when the thread
-//! that started it ends. Elsewhere it ends by itself when its work or its input ends, and disturbs nothing meanwhile.
+//! Programs that are run while preparing. None outlives its [`Program`]: dropping it kills it; nor the thread that
+//! started it.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +11,7 @@ use std::time::Duration;
 use super::PrepareError;
 use super::error::at;
 use crate::attempts::look_until;
+use crate::parent_death::end_with_parent;
 
 /// The pause between two looks at something that is waited for.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -85,14 +84,9 @@ impl Drop for Program {
 
 /// A command for `program` that ends with the calling thread.
 pub(super) fn command(program: &Path) -> Command {
-    match find_program("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    }
+    let mut command = Command::new(program);
+    end_with_parent(&mut command);
+    command
 }
 
 /// A program on the `PATH`.

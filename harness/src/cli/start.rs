@@ -13,6 +13,7 @@ use comfy_table::presets::NOTHING;
 use greenroom::artifacts::{self, PrepareOptions, ProgressState};
 use greenroom::binaries;
 use greenroom::environment::{Environment, StartOptions};
+use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Plan, Site};
 use greenroom::runtime;
 use greenroom::supervisor::protocol::{Event, Summary};
@@ -128,7 +129,7 @@ impl Run {
             let directory = environment.plan().site.directory.clone();
             let mut command = std::process::Command::new(program);
             command.args(&self.command[1..]).envs(environment.variables());
-            runtime::end_with_parent(&mut command);
+            end_with_parent(&mut command);
             let outcome = follow(tokio::process::Command::from(command)).await;
             environment.release().await?;
             gone(&directory).await?;

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::process::Processes;
+use crate::parent_death;
 use crate::plan::{Kind, Part};
 use crate::toolchain::UNPRIVILEGED_ID;
 
@@ -103,7 +104,7 @@ fn run(part: &Part) -> Result<tokio::process::Child, SpawnError> {
     if drops_privileges(part) {
         command.uid(UNPRIVILEGED_ID).gid(UNPRIVILEGED_ID);
     }
-    before_exec(&mut command, true, death_signal(&part.kind));
+    parent_death::in_own_session(&mut command, death_signal(&part.kind));
     let spawned = tokio::process::Command::from(command).spawn();
     spawned.map_err(|source| SpawnError::Run { command: program.into(), source })
 }
@@ -125,26 +126,4 @@ pub(crate) fn death_signal(kind: &Kind) -> Signal {
 /// The variables that a part inherits; all others are planned.
 fn inherited() -> impl Iterator<Item = (&'static str, String)> {
     ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
-}
-
-/// Lets a command end with the thread that spawns it, by SIGKILL, in whatever way that thread ends.
-pub fn end_with_parent(command: &mut std::process::Command) {
-    before_exec(command, false, Signal::SIGKILL);
-}
-
-#[expect(unsafe_code, reason = "the only way to act between fork and exec; the closure makes three system calls")]
-fn before_exec(command: &mut std::process::Command, own_session: bool, death_signal: Signal) {
-    let parent = nix::unistd::getpid();
-    let before_exec = move || {
-        if own_session {
-            nix::unistd::setsid()?;
-        }
-        nix::sys::prctl::set_pdeathsig(death_signal)?;
-        // The parent may have died before the signal was set.
-        if nix::unistd::getppid() == parent { Ok(()) } else { Err(std::io::Error::from(nix::Error::ESRCH)) }
-    };
-    // SAFETY: the closure allocates nothing and calls only async-signal-safe functions (signal-safety(7)).
-    unsafe {
-        command.pre_exec(before_exec);
-    }
 }

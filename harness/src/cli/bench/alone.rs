@@ -126,7 +126,7 @@ fn spawn(part: &Part, jvms: Jvms) -> anyhow::Result<Child> {
     let mut command = std::process::Command::new(java);
     command.args(arguments).envs(&part.variables).current_dir(&part.directory);
     command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
-    runtime::end_with_parent(&mut command);
+    greenroom::parent_death::end_with_parent(&mut command);
     Command::from(command).kill_on_drop(true).spawn().with_context(|| format!("run {java}"))
 }
 
