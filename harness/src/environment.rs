@@ -143,7 +143,7 @@ impl Environment {
         &self.lease.plan.variables
     }
 
-    /// Base URL of a program's instance, such as `concert` or `concert-2`.
+    /// Base URL of a program's instance, such as `shop` or `shop-2`.
     #[must_use]
     pub fn url(&self, program: &str) -> Option<String> {
         let part = self.lease.plan.part(program)?;

@@ -79,7 +79,7 @@ pub struct PlannedTopic {
 /// One operating-system process and all that it needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its name, unique in the environment (`kafka-2`, `postgres`, `concert`).
+    /// Its name, unique in the environment (`kafka-2`, `postgres`, `shop`).
     pub name: String,
     /// What it is and how it is known to be ready.
     pub kind: Kind,

@@ -157,7 +157,7 @@ pub struct RedisSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgramSpec {
-    /// Its name; also its part name (`logs concert`).
+    /// Its name; also its part name (`logs shop`).
     pub name: String,
     /// The binary of this workspace that it runs. Either this or `command`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -327,14 +327,14 @@ mod tests {
         let waiting = vec![
             Waiting::InFlight(2),
             Waiting::Rows { name: "outbox rows waiting".into(), count: 3 },
-            Waiting::Lag { group: "payment-group".into(), topic: "payment".into(), partition: 1, lag: 2 },
+            Waiting::Lag { group: "bank-group".into(), topic: "payout".into(), partition: 1, lag: 2 },
             Waiting::Busy { program: "bank-2".into(), answer: r#"{"idle":false}"#.into() },
         ];
         let error = SettleError::NotAtRest { after: Duration::from_secs(30), waiting };
         assert_eq!(
             error.to_string(),
             "not at rest after 30s: HTTP calls in flight: 2; outbox rows waiting: 3; \
-             group payment-group lags 2 on payment[1]; bank-2 is not idle: {\"idle\":false}"
+             group bank-group lags 2 on payout[1]; bank-2 is not idle: {\"idle\":false}"
         );
     }
 

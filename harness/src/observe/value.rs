@@ -76,7 +76,7 @@ mod tests {
             assert_eq!(parse_time(text), Some(expected), "{text}");
         }
         assert_eq!(parse_time("2030-05-01"), None);
-        assert_eq!(parse_time("payment_reservation_1"), None);
+        assert_eq!(parse_time("shipment_of_1"), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn a_document_tells_the_story() {
     event-1: (new) INIT → SENT → DONE
     event-2: (new) INIT → SENT → FAILED
 
-    # Topic payments
+    # Topic payouts
     (no key, no order)
       text "hello, order_{order-2} at http://<shop>/x"
     order_{order-1}
@@ -164,7 +164,7 @@ fn a_token_is_never_shown_and_always_flagged() {
     [
         "a JWT stands in outbox, field header",
         "a JWT stands in outbox, field token",
-        "a JWT stands in topic payments, field uuid",
+        "a JWT stands in topic payouts, field uuid",
     ]
     "#);
 }
@@ -174,7 +174,7 @@ fn a_key_in_two_partitions_is_flagged() {
     let mut other = observation();
     other.topics[1].records[2].partition = 0;
     let flags = render(&other, &spec()).flags;
-    assert_eq!(flags, ["topic payments: key order_{order-1} stands in 2 partitions"]);
+    assert_eq!(flags, ["topic payouts: key order_{order-1} stands in 2 partitions"]);
 }
 
 #[test]
@@ -208,15 +208,15 @@ fn records_of_integers_and_deleted_rows_are_shown() {
     number.value = Some(Bytes::copy_from_slice(&7_i64.to_be_bytes()));
     let mut tombstone = record(0, 1, Some("order_3"), "");
     tombstone.value = None;
-    observed.topics = vec![Topic { name: "payments".into(), partitions: 1, records: vec![number, tombstone] }];
+    observed.topics = vec![Topic { name: "payouts".into(), partitions: 1, records: vec![number, tombstone] }];
     let mut spec = spec();
-    spec.integers = vec!["payments".into()];
-    spec.ids.insert("user".into(), vec!["payments.value".into()]);
+    spec.integers = vec!["payouts".into()];
+    spec.ids.insert("user".into(), vec!["payouts.value".into()]);
     insta::assert_snapshot!(document(&observed, &spec), @r#"
     # History of outbox.status
     event-1: (new) INIT → (deleted)
 
-    # Topic payments
+    # Topic payouts
     (no key, no order)
       user-1
     order_{order-1}

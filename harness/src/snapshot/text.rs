@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn a_pattern_is_literals_and_kinds() {
         assert_eq!(
-            parse_pattern("seat:{seat}/of/{user}"),
-            [Piece::Literal("seat:"), Piece::Id("seat"), Piece::Literal("/of/"), Piece::Id("user")]
+            parse_pattern("desk:{desk}/of/{user}"),
+            [Piece::Literal("desk:"), Piece::Id("desk"), Piece::Literal("/of/"), Piece::Id("user")]
         );
     }
 

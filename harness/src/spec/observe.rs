@@ -66,10 +66,10 @@ pub struct ObserveSpec {
     #[serde(default)]
     pub stories: Vec<String>,
     /// Alias name to the paths that hold such an id, e.g.
-    /// `reservation = ["reservation.id", "*.reservationId", "*.reservation_id"]`.
+    /// `order = ["order.id", "*.orderId", "*.order_id"]`.
     #[serde(default)]
     pub ids: BTreeMap<String, Vec<String>>,
-    /// Texts that contain ids, such as `payment_reservation_{reservation}` or `queue:{token}`.
+    /// Texts that contain ids, such as `shipment_of_{order}` or `queue:{token}`.
     #[serde(default)]
     pub patterns: Vec<String>,
     /// Paths whose value differs from run to run and means nothing: durations, ports, attempt counters that depend on

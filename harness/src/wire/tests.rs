@@ -218,9 +218,9 @@ fn errors_use_kafkas_names() {
     let error = WireError::Refused {
         broker: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9092),
         request: "FindCoordinator",
-        subject: "payment-group".to_owned(),
+        subject: "payout-group".to_owned(),
         code,
     };
-    let expected = "broker 127.0.0.1:9092 answered FindCoordinator of payment-group with COORDINATOR_NOT_AVAILABLE";
+    let expected = "broker 127.0.0.1:9092 answered FindCoordinator of payout-group with COORDINATOR_NOT_AVAILABLE";
     assert_eq!(error.to_string(), expected);
 }

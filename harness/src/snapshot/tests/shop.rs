@@ -75,7 +75,7 @@ pub(super) fn step(seq: i64, key: &str, from: Option<&str>, to: &str) -> Transit
 
 pub(super) fn record(partition: i32, offset: i64, key: Option<&str>, value: &str) -> Record {
     Record {
-        topic: "payments".into(),
+        topic: "payouts".into(),
         partition,
         offset,
         timestamp_ms: Some(1),
@@ -131,7 +131,7 @@ fn topics() -> Vec<Topic> {
     vec![
         Topic { name: "refunds".into(), partitions: 1, records: Vec::new() },
         Topic {
-            name: "payments".into(),
+            name: "payouts".into(),
             partitions: 2,
             records: vec![
                 record(0, 0, Some("order_502"), r#"{"eventId":12}"#),
