@@ -15,7 +15,7 @@ use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Scope};
 use crate::snapshot;
 use crate::spec::Spec;
-use crate::supervisor::client::{ClientError, Connection, Lease};
+use crate::supervisor::client::{ClientError, Connection, Lease, News};
 use crate::supervisor::protocol::{Event, Order, PartSignal, Summary};
 use crate::supervisor::state::{StateError, Workspace};
 
@@ -236,12 +236,12 @@ impl Environment {
         Ok(self.lease.keep().await?)
     }
 
-    /// Returns when somebody else has ended the environment.
+    /// Waits for what nobody asked for: a part that ends, or the environment that somebody else ends.
     ///
     /// # Errors
     /// The supervisor died, and the environment with it.
-    pub async fn ended(&mut self) -> Result<(), EnvironmentError> {
-        Ok(self.lease.ended().await?)
+    pub async fn news(&mut self) -> Result<News, EnvironmentError> {
+        Ok(self.lease.news().await?)
     }
 
     /// Gives the environment back; returns when its end is certain.

@@ -66,6 +66,14 @@ pub struct Observation {
     pub tables: Vec<tables::Table>,
 }
 
+impl Observation {
+    /// The records of a topic by partition and offset; none of a topic that does not exist.
+    #[must_use]
+    pub fn records(&self, topic: &str) -> &[topics::Record] {
+        self.topics.iter().find(|found| found.name == topic).map_or(&[], |found| &found.records)
+    }
+}
+
 /// Why an observation could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {

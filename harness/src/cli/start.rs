@@ -16,6 +16,7 @@ use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Plan, Site};
 use greenroom::runtime;
+use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
 use greenroom::supervisor::state::Workspace;
 use greenroom::toolchain::Toolchain;
@@ -81,21 +82,21 @@ impl Up {
             say(&table(&summary));
             let seconds = environment.took().as_secs_f64();
             if self.hold {
-                answer("ready");
+                // Whoever waited for this may have gone: then nobody knows of the environment, and it ends.
+                writeln!(std::io::stdout(), "ready").context("tell that the environment is ready")?;
                 release_output()?;
             } else {
                 say(&format!("ready in {seconds:.2} s; Ctrl-C ends it"));
             }
             let directory = environment.plan().site.directory.clone();
-            tokio::select! {
-                () = asked_to_end() => environment.release().await?,
-                ended = environment.ended() => {
-                    ended?;
-                    say("the environment was ended by another command");
-                }
-            }
+            let told = tokio::select! {
+                () = asked_to_end() => Ok(()),
+                told = tell_news(&mut environment) => told,
+            };
+            // Given back or ended already: in both cases there is nothing more to say.
+            let _ = environment.release().await;
             gone(&directory).await?;
-            Ok(ExitCode::SUCCESS)
+            told.map(|()| ExitCode::SUCCESS)
         })
     }
 
@@ -176,6 +177,7 @@ async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environme
             }
             Event::Ready { part, took_ms } => say(&format!("  {part} ready after {took_ms} ms")),
             Event::Started { .. }
+            | Event::PartEnded { .. }
             | Event::Lent { .. }
             | Event::Done
             | Event::Kept { .. }
@@ -208,6 +210,21 @@ fn told(progress: &artifacts::Progress) -> String {
         ProgressState::Damaged(what) => format!("{step}: {what}; making it anew"),
         ProgressState::Started => format!("{step} …"),
         ProgressState::Done { elapsed } => format!("{step}: done after {:.1} s", elapsed.as_secs_f64()),
+    }
+}
+
+/// Tells a person of parts that end, until somebody else ends the environment.
+async fn tell_news(environment: &mut Environment) -> anyhow::Result<()> {
+    loop {
+        match environment.news().await? {
+            News::PartEnded { part, status } => {
+                say(&format!("{part} has ended ({status}); `cargo xtask test-env logs {part}` shows what it said"));
+            }
+            News::Ended => {
+                say("the environment was ended by another command");
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The processes of one environment: registered before anyone can lose them, ended together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -85,14 +85,20 @@ impl Processes {
 
     /// Waits until a process has ended that nobody asked to end, and says which and how.
     pub async fn first_exit(&self) -> (String, ExitStatus) {
+        self.next_exit(&mut BTreeSet::new()).await
+    }
+
+    /// Like [`Processes::first_exit`], for processes whose ids are not among those `told` before.
+    pub async fn next_exit(&self, told: &mut BTreeSet<i32>) -> (String, ExitStatus) {
         let mut exits = self.exits.subscribe();
         loop {
             let ended = self.lock().processes.iter().find_map(|(part, process)| {
-                let status = *process.exit.borrow();
-                status.map(|status| (part.clone(), status))
+                let status = (*process.exit.borrow()).filter(|_| !told.contains(&process.pid.as_raw()));
+                status.map(|status| (part.clone(), process.pid.as_raw(), status))
             });
-            if let Some(ended) = ended {
-                return ended;
+            if let Some((part, pid, status)) = ended {
+                told.insert(pid);
+                return (part, status);
             }
             if exits.changed().await.is_err() {
                 std::future::pending::<()>().await;

@@ -60,6 +60,20 @@ pub struct Lease {
     pub took: Duration,
 }
 
+/// What the holder of a lease hears unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A part has ended.
+    PartEnded {
+        /// The part.
+        part: String,
+        /// How.
+        status: String,
+    },
+    /// The environment was ended by somebody else.
+    Ended,
+}
+
 impl Connection {
     /// Connects to the supervisor of this workspace and build; starts it where none runs.
     ///
@@ -117,7 +131,12 @@ impl Connection {
                     return Ok(Lease { connection: self, plan, took: Duration::from_millis(took_ms) });
                 }
                 Event::Failed(problem) => return Err(ClientError::Refused(problem)),
-                Event::Started { .. } | Event::Ready { .. } | Event::Done | Event::Kept { .. } | Event::Status(_) => {}
+                Event::Started { .. }
+                | Event::Ready { .. }
+                | Event::PartEnded { .. }
+                | Event::Done
+                | Event::Kept { .. }
+                | Event::Status(_) => {}
             }
         }
     }
@@ -143,9 +162,13 @@ impl Connection {
 
     async fn ask(&mut self, request: &Request) -> Result<Event, ClientError> {
         self.send(request).await?;
-        match self.receive().await? {
-            Event::Failed(problem) => Err(ClientError::Refused(problem)),
-            event => Ok(event),
+        loop {
+            match self.receive().await? {
+                // Unasked; the summary tells of it too.
+                Event::PartEnded { .. } => {}
+                Event::Failed(problem) => return Err(ClientError::Refused(problem)),
+                event => return Ok(event),
+            }
         }
     }
 
@@ -204,13 +227,15 @@ impl Lease {
         summaries.pop().ok_or_else(|| ClientError::Lost { source: io::ErrorKind::UnexpectedEof.into() })
     }
 
-    /// Returns when the environment has been ended by somebody else.
+    /// Waits for what nobody asked for: a part that ends, or the environment that somebody else ends.
     ///
     /// # Errors
     /// The supervisor died, and the environment with it.
-    pub async fn ended(&mut self) -> Result<(), ClientError> {
-        // Unasked, the supervisor says only one thing: that it is over.
-        self.connection.receive().await.map(drop)
+    pub async fn news(&mut self) -> Result<News, ClientError> {
+        match self.connection.receive().await? {
+            Event::PartEnded { part, status } => Ok(News::PartEnded { part, status }),
+            _ => Ok(News::Ended),
+        }
     }
 }
 

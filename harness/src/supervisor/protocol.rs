@@ -103,6 +103,13 @@ pub enum Event {
         /// From the request, in milliseconds.
         took_ms: u64,
     },
+    /// Unasked, to the holder of a lease: a part has ended.
+    PartEnded {
+        /// The part.
+        part: String,
+        /// How.
+        status: String,
+    },
     /// The request was carried out.
     Done,
     /// What was asked to be kept lies here.

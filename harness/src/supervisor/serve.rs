@@ -1,6 +1,6 @@
 //! The supervisor's life: takes its house, sweeps what dead ones left, serves clients, ends when nobody needs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -290,18 +290,31 @@ impl Server {
 
     /// Serves the holder of a lease until it releases it or is gone.
     async fn hold(&self, tenancy: &Arc<Tenancy>, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
+        let mut told = BTreeSet::new();
         loop {
             let request = tokio::select! {
                 request = requests.recv() => request,
                 () = tenancy.ending() => return,
+                (part, status) = tenancy.processes.next_exit(&mut told) => {
+                    let event = Event::PartEnded { part, status: status.to_string() };
+                    if outgoing.send(&event).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
             };
             let event = match request {
                 None | Some(Request::Release) => return,
                 Some(Request::Signal { part, signal }) => signalled(tenancy, &part, signal),
-                Some(Request::Restart { part }) => match tenancy.restart(&part, &self.spawner).await {
-                    Ok(()) => Event::Done,
-                    Err(error) => Event::Failed(Problem::from_error(&error)),
-                },
+                Some(Request::Restart { part }) => {
+                    let restarted = tokio::select! {
+                        restarted = tenancy.restart(&part, &self.spawner) => restarted,
+                        // Whatever the client says before it has its answer, it no longer waits for it.
+                        _ = requests.recv() => return,
+                        () = tenancy.ending() => return,
+                    };
+                    restarted.map_or_else(|error| Event::Failed(Problem::from_error(&error)), |()| Event::Done)
+                }
                 Some(Request::Keep) => match tenancy.keep() {
                     Ok(directory) => Event::Kept { directory },
                     Err(error) => Event::Failed(Problem::from_error(&error)),
