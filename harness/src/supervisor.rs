@@ -10,6 +10,7 @@
 
 mod addresses;
 pub mod client;
+mod lending;
 pub mod protocol;
 pub mod serve;
 pub mod state;

@@ -1,24 +1,20 @@
 //! The supervisor's life: takes its house, sweeps what dead ones left, serves clients, ends when nobody needs it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::net::UnixListener;
+use tokio::sync::{Notify, Semaphore};
 
 use super::addresses::Addresses;
-use super::protocol::{Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
 use super::state::{House, StateError, Workspace};
 use super::tenancy::{Tenancy, log_line};
 use super::watch;
-use crate::plan::{Plan, Site};
-use crate::report::Problem;
 use crate::runtime::{SpawnLoop, Spawner};
 
 /// Without an environment for this long, the supervisor ends.
@@ -43,17 +39,17 @@ pub enum ServeError {
     Addresses(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-struct Server {
-    house: House,
-    identity: String,
-    addresses: Arc<Addresses>,
-    spawner: Spawner,
+pub(super) struct Server {
+    pub(super) house: House,
+    pub(super) identity: String,
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) spawner: Spawner,
     /// Starting is bound by CPU: more at once than cores makes each of them slower than one after the other.
-    starts: Semaphore,
-    environments: Mutex<BTreeMap<String, Arc<Tenancy>>>,
-    changed: Notify,
-    retired: AtomicBool,
-    numbers: AtomicU32,
+    pub(super) starts: Semaphore,
+    pub(super) environments: Mutex<BTreeMap<String, Arc<Tenancy>>>,
+    pub(super) changed: Notify,
+    pub(super) retired: AtomicBool,
+    pub(super) numbers: AtomicU32,
 }
 
 /// Runs a supervisor in `house` until nobody needs it. Must be called on the main thread: it spawns from there.
@@ -177,228 +173,6 @@ impl Server {
             }
         }
     }
-
-    async fn converse(self: &Arc<Self>, stream: UnixStream) {
-        let (incoming, mut outgoing) = sides(stream);
-        let mut requests = read_requests(incoming);
-        while let Some(request) = requests.recv().await {
-            let event = match request {
-                Request::Start(order) => {
-                    Box::pin(self.lend(*order, &mut requests, &mut outgoing)).await;
-                    return;
-                }
-                Request::Status => Event::Status(self.lock().values().map(|tenancy| tenancy.summary()).collect()),
-                Request::End { environment } => self.end(environment.as_deref()).await,
-                Request::Retire => {
-                    self.retired.store(true, Ordering::Release);
-                    self.changed.notify_one();
-                    Event::Done
-                }
-                Request::Release | Request::Keep | Request::Signal { .. } | Request::Restart { .. } => {
-                    Event::Failed(Problem::new("this connection holds no lease"))
-                }
-            };
-            if outgoing.send(&event).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Starts an environment and lends it until the connection ends, or it is released or ended.
-    async fn lend(self: &Arc<Self>, order: Order, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
-        let begun = Instant::now();
-        let tenancy = match self.admit(order) {
-            Ok(tenancy) => tenancy,
-            Err(problem) => return drop(outgoing.send(&Event::Failed(problem)).await),
-        };
-        let outcome = self.start(&tenancy, requests, outgoing).await;
-        if let Ok(()) = outcome {
-            let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            if outgoing.send(&Event::Lent { took_ms }).await.is_ok() {
-                self.hold(&tenancy, requests, outgoing).await;
-            }
-        }
-        tenancy.begin_end();
-        match outcome {
-            Err(Some(problem)) => {
-                // The client may look for what is left: it is told when nothing is.
-                self.remove(&tenancy).await;
-                let _ = outgoing.send(&Event::Failed(problem)).await;
-            }
-            Ok(()) | Err(None) => {
-                let _ = outgoing.send(&Event::Done).await;
-                self.remove(&tenancy).await;
-            }
-        }
-    }
-
-    /// Makes the plan at an address of its own, without starting anything yet.
-    fn admit(&self, order: Order) -> Result<Arc<Tenancy>, Problem> {
-        let claim = self.addresses.claim(&order.spec.ports(order.scope == crate::plan::Scope::Infrastructure));
-        let claim = claim.map_err(|error| {
-            Problem::from_error(&error)
-                .hint("end what holds the port, or give the part another `port` in the description")
-        })?;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let environment = format!("{}-{}-{number}", order.spec.name, std::process::id());
-        let site = Site {
-            directory: self.house.path().join(&environment),
-            environment: environment.clone(),
-            supervisor: self.identity.clone(),
-            address: claim.address(),
-            binaries: order.binaries.clone(),
-        };
-        let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
-        let plan = plan.map_err(|error| Problem::from_error(&error))?;
-        let tenancy = Arc::new(Tenancy::new(plan, order, claim));
-        self.lock().insert(environment, Arc::clone(&tenancy));
-        self.changed.notify_one();
-        Ok(tenancy)
-    }
-
-    /// Starts it; `Err(None)` when nobody waits for it any more.
-    async fn start(
-        &self,
-        tenancy: &Arc<Tenancy>,
-        requests: &mut mpsc::Receiver<Request>,
-        outgoing: &mut Outgoing,
-    ) -> Result<(), Option<Problem>> {
-        let gone = |_| None;
-        outgoing.send(&Event::Planned(Box::new(tenancy.plan.clone()))).await.map_err(gone)?;
-        let (events, mut steps) = mpsc::unbounded_channel();
-        let starting = async {
-            let _permit = self.starts.acquire().await;
-            tenancy.start(&self.spawner, events).await
-        };
-        let mut starting = Box::pin(starting);
-        let started = loop {
-            tokio::select! {
-                biased;
-                Some(step) = steps.recv() => outgoing.send(&step).await.map_err(gone)?,
-                // Whatever the client says before it has its environment, it no longer wants it.
-                _ = requests.recv() => return Err(None),
-                () = tenancy.ending() => return Err(Some(Problem::new("the environment was ended by another command"))),
-                started = &mut starting => break started,
-            }
-        };
-        // The last steps were told in the same moment in which the start ended.
-        while let Ok(step) = steps.try_recv() {
-            outgoing.send(&step).await.map_err(gone)?;
-        }
-        started.map_err(|error| Some(failure(tenancy, &error)))
-    }
-
-    /// Serves the holder of a lease until it releases it or is gone.
-    async fn hold(&self, tenancy: &Arc<Tenancy>, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
-        let mut told = BTreeSet::new();
-        loop {
-            let request = tokio::select! {
-                request = requests.recv() => request,
-                () = tenancy.ending() => return,
-                (part, status) = tenancy.processes.next_exit(&mut told) => {
-                    let event = Event::PartEnded { part, status: status.to_string() };
-                    if outgoing.send(&event).await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            let event = match request {
-                None | Some(Request::Release) => return,
-                Some(Request::Signal { part, signal }) => signalled(tenancy, &part, signal),
-                Some(Request::Restart { part }) => {
-                    let restarted = tokio::select! {
-                        restarted = tenancy.restart(&part, &self.spawner) => restarted,
-                        // Whatever the client says before it has its answer, it no longer waits for it.
-                        _ = requests.recv() => return,
-                        () = tenancy.ending() => return,
-                    };
-                    restarted.map_or_else(|error| Event::Failed(Problem::from_error(&error)), |()| Event::Done)
-                }
-                Some(Request::Keep) => match tenancy.keep() {
-                    Ok(directory) => Event::Kept { directory },
-                    Err(error) => Event::Failed(Problem::from_error(&error)),
-                },
-                Some(Request::Status) => Event::Status(vec![tenancy.summary()]),
-                Some(Request::Start(_) | Request::End { .. } | Request::Retire) => {
-                    Event::Failed(Problem::new("this connection already holds a lease; use another one"))
-                }
-            };
-            if outgoing.send(&event).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn end(&self, environment: Option<&str>) -> Event {
-        let chosen: Vec<_> = {
-            let environments = self.lock();
-            let wanted = environments.iter().filter(|(id, _)| environment.is_none_or(|wanted| wanted == id.as_str()));
-            wanted.map(|(_, tenancy)| Arc::clone(tenancy)).collect()
-        };
-        if let (Some(environment), true) = (environment, chosen.is_empty()) {
-            return Event::Failed(Problem::new(format!("there is no environment {environment}")));
-        }
-        futures_util::future::join_all(chosen.iter().map(|tenancy| self.remove(tenancy))).await;
-        Event::Done
-    }
-
-    async fn end_all(&self) {
-        self.end(None).await;
-    }
-
-    /// Ends an environment, whoever else does it at the same time, and forgets it when it is gone.
-    async fn remove(&self, tenancy: &Arc<Tenancy>) {
-        tenancy.begin_end();
-        tenancy.complete_end().await;
-        self.lock().remove(&tenancy.plan.site.environment);
-        self.changed.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Tenancy>>> {
-        self.environments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Reads requests until the client is gone.
-fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Request> {
-    let (sender, receiver) = mpsc::channel(8);
-    tokio::spawn(async move {
-        while let Ok(Some(request)) = incoming.next::<Request>().await {
-            if sender.send(request).await.is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// Tells of a failed start, with the logs kept where the message says they are.
-fn failure(tenancy: &Tenancy, error: &crate::runtime::StartError) -> Problem {
-    let problem = Problem::from_error(error);
-    match tenancy.keep() {
-        Ok(kept) => {
-            let moved = |directory: &std::path::Path| directory.join("logs").display().to_string();
-            let message = problem.message.replace(&moved(tenancy.directory()), &moved(&kept));
-            let advice = error.advice().map_or_else(String::new, |advice| format!("{advice}; "));
-            Problem::new(message).hint(format!("{advice}logs, plan and description are kept in {}", kept.display()))
-        }
-        Err(keeping) => problem.hint(format!("the logs could not be kept: {keeping}")),
-    }
-}
-
-fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
-    let signal = match signal {
-        PartSignal::Stop => Signal::SIGTERM,
-        PartSignal::Kill => Signal::SIGKILL,
-        PartSignal::Pause => Signal::SIGSTOP,
-        PartSignal::Resume => Signal::SIGCONT,
-    };
-    if tenancy.processes.signal(part, signal) {
-        return Event::Done;
-    }
-    let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
-    Event::Failed(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))))
 }
 
 #[expect(clippy::disallowed_methods, reason = "an idle limit is a length of time, not a wait for a state")]
