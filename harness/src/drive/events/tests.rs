@@ -54,7 +54,7 @@ fn event(id: &str, event: &str, data: &str) -> Event {
 async fn every_rule_holds_at_every_size_of_chunk() {
     let text = concat!(
         "\u{feff}: a comment first\n",
-        "data: 아메리카노 ☕\n\n",
+        "data: 안녕 ☕\n\n",
         "event: ready\r\nid: 7\r\ndata: first\r\ndata:second\r\ndata\r\n\r\n",
         "data: keeps the id\r\r",
         "id: 8\n\n",
@@ -65,7 +65,7 @@ async fn every_rule_holds_at_every_size_of_chunk() {
         "data: cut off by the end\n",
     );
     let expected = [
-        event("", "message", "아메리카노 ☕"),
+        event("", "message", "안녕 ☕"),
         event("7", "ready", "first\nsecond\n"),
         event("7", "message", "keeps the id"),
         event("8", "message", " one blank stays"),
