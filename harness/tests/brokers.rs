@@ -1,0 +1,101 @@
+//! What is read from and sent to real brokers without a system under test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use greenroom::drive::{NewRecord, Position, Producer};
+use greenroom::environment::Environment;
+use greenroom::observe::{self, Codec};
+use greenroom::report;
+use greenroom::scenario::{self, Verdict};
+use greenroom::spec::{self, Spec};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn brokers() -> Spec {
+    let text = "name = \"brokers\"\n[kafka]\ntopics = [{ name = \"mixed\", partitions = 2 }]";
+    spec::read_str(Path::new("brokers.toml"), text).expect("a right description")
+}
+
+/// A client that sends ten records as one batch.
+fn batching(environment: &Environment, settings: &[(&str, &str)]) -> FutureProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", environment.endpoints().brokers.join(","));
+    config.set("batch.num.messages", "10").set("linger.ms", "2000");
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
+    config.create().expect("a producer")
+}
+
+async fn ten_records(producer: &FutureProducer) {
+    let value = "compressible ".repeat(20);
+    let sent =
+        (0..10).map(|_| producer.send(FutureRecord::<(), _>::to("mixed").partition(0).payload(&value), DEADLINE));
+    try_join_all(sent).await.map_err(|(error, _)| error).expect("acknowledged");
+}
+
+/// Goal: the header of every batch says what its producer chose, also where the observer could not decompress it.
+/// Method: one batch of ten with each compression that the client library has, then a transaction.
+#[test]
+fn stored_batches_tell_their_compression() -> Verdict {
+    scenario::run(brokers(), async |environment| {
+        let codecs = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4];
+        for codec in codecs {
+            ten_records(&batching(environment, &[("compression.type", &codec.to_string())])).await;
+        }
+        let transactional = batching(environment, &[("transactional.id", "one"), ("compression.type", "gzip")]);
+        transactional.init_transactions(DEADLINE)?;
+        transactional.begin_transaction()?;
+        ten_records(&transactional).await;
+        transactional.commit_transaction(DEADLINE)?;
+
+        // The transaction's end is written after its producer has been told of it.
+        let batches = scenario::eventually(async || {
+            let batches = observe::batches(&environment.endpoints(), "mixed").await;
+            let batches = batches.map_err(|error| report::chain(&error))?;
+            if batches.iter().any(|batch| batch.control) { Ok(batches) } else { Err("no control batch".to_owned()) }
+        })
+        .await?;
+        let read: Vec<_> = batches.iter().map(|batch| (batch.base_offset, batch.records, batch.codec)).collect();
+        let plain = codecs.into_iter().zip([0, 10, 20, 30]).map(|(codec, offset)| (offset, 10, codec));
+        let expected: Vec<_> = plain.chain([(40, 10, Codec::Gzip), (50, 1, Codec::None)]).collect();
+        assert_eq!(read, expected);
+        let kinds: Vec<_> = batches[3..].iter().map(|batch| (batch.transactional, batch.control)).collect();
+        assert_eq!(kinds, [(false, false), (true, false), (true, true)]);
+        assert!(batches[1].bytes < batches[0].bytes, "gzip makes it smaller: {batches:?}");
+        assert!(batches.iter().all(|batch| batch.partition == 0));
+        Ok(())
+    })
+}
+
+/// Goal: what is sent lies where the acknowledgement says; what cannot be sent says so soon, and names the topic.
+#[test]
+fn a_sent_record_lies_where_its_acknowledgement_says() -> Verdict {
+    scenario::run(brokers(), async |environment| {
+        let producer = Producer::of(environment)?;
+        let whole = NewRecord::to("mixed").partition(1).key([0, 1]).value("v").header("h", "1").header("h", "2");
+        assert_eq!(producer.send(whole).await?, Position { partition: 1, offset: 0 });
+        producer.send(NewRecord::to("mixed").partition(1).key("tombstone")).await?;
+
+        let seen = environment.observe().await?;
+        let [record, tombstone] = seen.records("mixed") else { panic!("two records: {seen:?}") };
+        assert_eq!((record.partition, record.offset), (1, 0));
+        assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&[0, 1][..]), Some(&b"v"[..])));
+        let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        assert_eq!(headers, [("h", Some(&b"1"[..])), ("h", Some(&b"2"[..]))]);
+        assert_eq!((tombstone.key.as_deref(), &tombstone.value), (Some(&b"tombstone"[..]), &None));
+        assert!(seen.records("nowhere").is_empty());
+
+        let began = std::time::Instant::now();
+        let refused = producer.send(NewRecord::to("nowhere").value("v")).await.expect_err("there is no such topic");
+        assert!(report::chain(&refused).starts_with("no acknowledgement for a record to topic nowhere: "), "{refused}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let unknown = observe::batches(&environment.endpoints(), "nowhere").await.expect_err("there is no such topic");
+        assert!(report::chain(&unknown).ends_with("with UNKNOWN_TOPIC_OR_PARTITION"), "{}", report::chain(&unknown));
+        Ok(())
+    })
+}
