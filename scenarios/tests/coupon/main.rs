@@ -1,1 +1,8 @@
-//! Stories of: first-come coupons: a burst on one counter.
+//! Stories of the first-come coupons. Each has an environment of its own; where messages flow, a snapshot of everything
+//! that happened; and its law as a plain assertion.
+
+mod bursts;
+mod ledger;
+mod records;
+mod refusals;
+mod weak_points;

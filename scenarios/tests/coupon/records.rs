@@ -1,0 +1,64 @@
+//! What goes over the topic, byte for byte, and what is not taken from it.
+
+use fixtures::coupon::{self, Outcome};
+use greenroom::drive::{NewRecord, Producer};
+use greenroom::scenario::Verdict;
+
+use crate::ledger::{owners, remembered};
+
+/// Goal: a winner's record has no key and eight bytes, big-endian; a loser has none and is not remembered.
+/// Method: three coupons, four users, one after the other.
+#[test]
+fn a_winner_is_eight_bytes_without_a_key() -> Verdict {
+    coupon::adjusted().variable("COUPON_LIMIT", 3).scenario(async |stage| {
+        let users = [1, 0x0102_0304_0506_0708, i64::MAX];
+        for user in users {
+            assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
+        }
+        assert_eq!(stage.coupons.apply(4).await?, Outcome::SoldOut);
+        stage.settle().await?;
+
+        let observed = stage.observe().await?;
+        let mut values = Vec::new();
+        for record in observed.records("coupon_create") {
+            assert_eq!((record.key.as_ref(), record.headers.len()), (None, 0), "{record:?}");
+            values.push(record.value.clone().expect("a value").to_vec());
+        }
+        values.sort();
+        assert_eq!(
+            values,
+            [
+                vec![0, 0, 0, 0, 0, 0, 0, 1],
+                vec![1, 2, 3, 4, 5, 6, 7, 8],
+                vec![0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            ]
+        );
+        assert_eq!(owners(stage).await?, users);
+        assert_eq!(remembered(stage).await?, (users.to_vec(), "3".to_owned()));
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: records that name no user are put aside with their cause, and the rest goes on.
+/// Method: five malformed records in one partition, and behind them a good one.
+#[test]
+fn malformed_records_are_put_aside() -> Verdict {
+    coupon::scenario(async |stage| {
+        let producer = Producer::of(stage.environment())?;
+        let record = || NewRecord::to("coupon_create").partition(0);
+        producer.send(record()).await?;
+        producer.send(record().value(b"")).await?;
+        producer.send(record().value(b"seventh")).await?;
+        producer.send(record().value([0, 0, 0, 0, 0, 0, 0, 0, 7])).await?;
+        producer.send(record().value((-7_i64).to_be_bytes())).await?;
+        producer.send(record().value(7_i64.to_be_bytes())).await?;
+        stage.settle().await?;
+
+        assert_eq!(owners(stage).await?, [7]);
+        let observed = stage.observe().await?;
+        assert_eq!(observed.records("coupon_create.dlq").len(), 5);
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}

@@ -1,0 +1,147 @@
+//! The weak points of "add, count, send, write": a crash or a refusal between any two of them.
+
+use fixtures::coupon::{self, Adjustments, Coupons, Outcome};
+use greenroom::drive::burst;
+use greenroom::scenario::{Failure, Verdict, eventually};
+use greenroom::supervisor::protocol::PartSignal;
+
+use crate::ledger::{failures, owners};
+
+/// Goal: a crash between counting and sending loses no coupon.
+/// Method: the brokers stand still, so that no winner can be acknowledged; a hundred win, the service is killed, the
+/// brokers go on. What lies in the topic then is less than what was won; the restarted service sends the rest.
+#[test]
+fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
+    coupon::adjusted().variable("COUPON_CLAIM_DURATION", "6s").scenario(async |stage| {
+        stage.environment().signal("kafka", PartSignal::Pause).await?;
+        let told = burst(32, 1..=150, async |user| (user, stage.coupons.apply(user).await)).await;
+        let mut winners = Vec::new();
+        for (user, outcome) in told.answers {
+            if outcome? == Outcome::Won {
+                winners.push(user);
+            }
+        }
+        assert_eq!(winners.len(), 100);
+        assert_eq!(stage.coupons.pending().await?, 100, "counted, told, and not acknowledged");
+        stage.kill_service().await?;
+        stage.environment().signal("kafka", PartSignal::Resume).await?;
+        let sent = stage.observe().await?.records("coupon_create").len();
+        assert!(sent < 100, "all were sent before the crash: the story shows nothing");
+
+        stage.restart_service().await?;
+        stage.settle().await?;
+        assert_eq!(owners(stage).await?, winners);
+        assert_eq!(stage.coupons.apply(1000).await?, Outcome::SoldOut);
+        Ok(())
+    })
+}
+
+/// Goal: a redelivered record issues no second coupon.
+#[test]
+fn a_redelivery_issues_no_second_coupon() -> Verdict {
+    one_coupon_each(&owners_after_a_redelivery(coupon::adjusted())?)
+}
+
+/// Goal: the scenario above finds a service without a unique user.
+#[test]
+fn a_service_without_a_unique_user_is_caught() -> Verdict {
+    let broken = coupon::adjusted().binary(coupon::broken_service()?);
+    let caught = one_coupon_each(&owners_after_a_redelivery(broken)?).expect_err("nobody noticed");
+    assert!(format!("{caught:?}").contains("user 7 has 2 coupons"), "{caught:?}");
+    Ok(())
+}
+
+/// The owners of all coupons after the record of user 7 was delivered twice.
+///
+/// Method: the write of a coupon is held up inside the database and the service is killed there. The database ends what
+/// it began, so the coupon is written; nobody commits the offset, so the restarted service gets the record again.
+fn owners_after_a_redelivery(adjustments: Adjustments) -> Result<Vec<i64>, Failure> {
+    let mut owners_after = Vec::new();
+    adjustments.scenario(async |stage| {
+        let database = stage.database().await?;
+        sqlx::raw_sql(HOLD_UP).execute(&database).await?;
+        let mut gate = database.acquire().await?;
+        sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *gate).await?;
+        assert_eq!(stage.coupons.apply(7).await?, Outcome::Won);
+        eventually(async || held_up(&database).await).await?;
+        stage.kill_service().await?;
+        sqlx::query("SELECT pg_advisory_unlock(7)").execute(&mut *gate).await?;
+        eventually(async || has_coupons(stage, 1).await).await?;
+
+        stage.restart_service().await?;
+        stage.settle().await?;
+        assert_eq!(stage.observe().await?.records("coupon_create").len(), 1, "a redelivery, not a second record");
+        owners_after = owners(stage).await?;
+        Ok(())
+    })?;
+    Ok(owners_after)
+}
+
+/// Every coupon waits for a lock before it is written.
+const HOLD_UP: &str = "
+CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+CREATE TRIGGER hold_up BEFORE INSERT ON coupon FOR EACH ROW EXECUTE FUNCTION hold_up();
+";
+
+async fn held_up(database: &sqlx::PgPool) -> Result<(), String> {
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    match sqlx::query_scalar::<_, i64>(waiting).fetch_one(database).await {
+        Ok(0) => Err("no coupon is being written".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn has_coupons(stage: &Coupons<'_>, expected: usize) -> Result<(), String> {
+    match owners(stage).await {
+        Ok(owners) if owners.len() == expected => Ok(()),
+        Ok(owners) => Err(format!("{} of {expected} coupons are written", owners.len())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The law.
+fn one_coupon_each(owners: &[i64]) -> Verdict {
+    for user in owners {
+        let coupons = owners.iter().filter(|owner| *owner == user).count();
+        if coupons != 1 {
+            return Err(Failure::new(format!("user {user} has {coupons} coupons")));
+        }
+    }
+    if owners.is_empty() { Err(Failure::new("nobody has a coupon")) } else { Ok(()) }
+}
+
+/// Goal: a coupon that the database refuses is noted, holds up nobody, and is written when the database takes it.
+/// Method: a trigger refuses user 7 until a retry has failed too, while user 8 gets its coupon; then it is dropped.
+#[test]
+fn a_refused_write_is_noted_and_retried() -> Verdict {
+    coupon::scenario(async |stage| {
+        let database = stage.database().await?;
+        sqlx::raw_sql(REFUSE_USER_7).execute(&database).await?;
+        for user in [7, 8] {
+            assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
+        }
+        eventually(async || match failures(&database).await {
+            Ok(failed) if matches!(failed[..], [(7, 2..)]) => Ok(()),
+            Ok(failed) => Err(format!("no retry of user 7 has failed: {failed:?}")),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+        eventually(async || has_coupons(stage, 1).await).await?;
+        assert_eq!(owners(stage).await?, [8]);
+
+        sqlx::raw_sql("DROP TRIGGER refuse ON coupon").execute(&database).await?;
+        stage.settle().await?;
+        assert_eq!(owners(stage).await?, [7, 8]);
+        assert_eq!(failures(&database).await?, []);
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+const REFUSE_USER_7: &str = "
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'the printer is out of paper'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON coupon FOR EACH ROW WHEN (NEW.user_id = 7) EXECUTE FUNCTION refuse();
+";
