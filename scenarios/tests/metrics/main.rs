@@ -1,1 +1,7 @@
-//! Stories of: batched metrics: groups of ten in compressed batches, and the store behind them.
+//! Stories of the batched metrics. Each has an environment of its own; where messages flow, a snapshot of everything
+//! that happened; and its law as a plain assertion.
+
+mod bounds;
+mod flushing;
+mod outages;
+mod records;

@@ -1,0 +1,115 @@
+//! When batches go: by size, by age and at the end, and what arrives meanwhile.
+
+use fixtures::metrics::{self, Adjustments, Call, Part, Route};
+use greenroom::observe::Codec;
+use greenroom::scenario::Verdict;
+use greenroom::supervisor::protocol::PartSignal;
+
+/// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
+/// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
+#[test]
+fn ten_groups_of_ten_go_as_one_compressed_batch() -> Verdict {
+    metrics::adjusted().variable("FLUSH_AGE", "1h").scenario(async |stage| {
+        let mut calls = Call::each(Route::First, 1..=40);
+        calls.extend(Call::each(Route::Second, 1..=30));
+        calls.extend(Call::each(Route::Decorated, 1..=29));
+        stage.sender.call_all(16, &calls).await?;
+        let status = stage.sender.status().await?;
+        assert_eq!((status.waiting, status.acknowledged, status.batches), (99, 0, 0));
+
+        let last = Call { route: Route::Decorated, text_length: 30 };
+        stage.sender.call(last.route, last.text_length).await?;
+        calls.push(last);
+        stage.settle().await?;
+
+        stage.each_stored_once(&calls).await?;
+        let status = stage.sender.status().await?;
+        assert_eq!((status.waiting, status.acknowledged, status.batches), (0, 100, 1));
+        for (route, groups) in [(Route::First, 4), (Route::Second, 3), (Route::Decorated, 3)] {
+            let batches = stage.batches(route.topic()).await?;
+            let stored: Vec<_> = batches.iter().map(|batch| (batch.codec, batch.records)).collect();
+            assert_eq!(stored, vec![(Codec::Gzip, 10); groups], "{}", route.topic());
+        }
+        Ok(())
+    })
+}
+
+/// Goal: a few metrics do not wait for more. Method: two calls of each route, and nothing else.
+#[test]
+fn what_is_old_enough_goes() -> Verdict {
+    metrics::scenario(async |stage| {
+        let calls: Vec<_> = Route::ALL.into_iter().flat_map(|route| Call::each(route, 5..=6)).collect();
+        stage.sender.call_all(6, &calls).await?;
+        stage.settle().await?;
+
+        stage.each_stored_once(&calls).await?;
+        // The work took a hundredth of 500, 600 and 700 ms, and was measured.
+        let least = |topic: &str| match topic {
+            "TXT_ELAPSED" => 5.0,
+            "FIRST_TOPIC" => 6.0,
+            _ => 7.0,
+        };
+        let stored = stage.stored().await?;
+        assert!(stored.iter().all(|row| row.response_time >= least(&row.topic)), "{stored:?}");
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Twenty-three metrics of one topic and four of another wait, two groups complete and two not, when SIGTERM comes.
+fn story_of_an_end(adjustments: Adjustments) -> Verdict {
+    adjustments.variable("FLUSH_AGE", "1h").scenario(async |stage| {
+        let mut calls = Call::each(Route::First, 1..=23);
+        calls.extend(Call::each(Route::Second, 1..=4));
+        stage.sender.call_all(9, &calls).await?;
+        assert_eq!(stage.sender.status().await?.waiting, 27);
+
+        let ended = stage.end(Part::Sender, PartSignal::Stop).await?;
+        assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
+        stage.restart(Part::Sender).await?;
+        stage.settle().await?;
+        stage.each_stored_once(&calls).await?;
+        Ok(())
+    })
+}
+
+/// Goal: a sender that is asked to end loses nothing. Method: [`story_of_an_end`].
+#[test]
+fn an_end_in_good_order_loses_nothing() -> Verdict {
+    story_of_an_end(metrics::adjusted())
+}
+
+/// Goal: the same story catches a sender that forgets its incomplete groups when it ends.
+/// Method: the broken variant plays it, and must be caught by the seven metrics that it lost.
+#[test]
+fn a_lost_partial_batch_is_caught() -> Verdict {
+    let broken = metrics::broken_sender()?;
+    let caught = story_of_an_end(metrics::adjusted().sender_binary(broken)).expect_err("the defect went unnoticed");
+    let caught = format!("{caught:?}");
+    let lost = "the store lost 7 metrics: FIRST_TOPIC ";
+    assert!(caught.contains(lost), "caught for another reason: {caught}");
+    Ok(())
+}
+
+/// Goal: what arrives while a batch is being sent is neither lost nor doubled.
+/// Method: 600 calls, 32 at a time, at a sender that flushes every few milliseconds, by age as well as by size.
+#[test]
+fn what_arrives_during_a_flush_is_stored_once() -> Verdict {
+    metrics::adjusted().variable("FLUSH_AGE", "20ms").scenario(async |stage| {
+        let calls: Vec<_> =
+            (1..=200).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
+        stage.sender.call_all(32, &calls).await?;
+        stage.settle().await?;
+
+        stage.each_stored_once(&calls).await?;
+        let status = stage.sender.status().await?;
+        assert_eq!((status.acknowledged, status.failed_attempts), (600, 0));
+        assert!(status.batches > 1, "everything went in one batch, so nothing arrived during a flush");
+        for route in Route::ALL {
+            let batches = stage.batches(route.topic()).await?;
+            assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
+            assert_eq!(batches.iter().map(|batch| batch.records).sum::<usize>(), 200, "{}", route.topic());
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,110 @@
+//! Brokers, sender and store go away and come back.
+
+use fixtures::metrics::{self, Call, Part, Route};
+use greenroom::scenario::{Verdict, eventually};
+use greenroom::spec::Layout;
+use greenroom::supervisor::protocol::PartSignal;
+
+/// Goal: a broker's death and return lose nothing and double nothing.
+/// Method: a broker is killed while calls are made, more are made without it, and more after its restart.
+#[test]
+fn a_broker_restart_loses_nothing() -> Verdict {
+    metrics::adjusted().layout(Layout::Separate).scenario(async |stage| {
+        let calls: Vec<_> =
+            (1..=90).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
+        let (before, rest) = calls.split_at(90);
+        let (without, after) = rest.split_at(90);
+        let sender = stage.sender.clone();
+        let (ended, called) = tokio::join!(stage.end(Part::Broker(2), PartSignal::Kill), sender.call_all(4, before));
+        ended?;
+        called?;
+        stage.sender.call_all(16, without).await?;
+        stage.restart(Part::Broker(2)).await?;
+        stage.sender.call_all(16, after).await?;
+        stage.settle().await?;
+
+        stage.each_stored_once(&calls).await?;
+        Ok(())
+    })
+}
+
+/// Goal: while Kafka is away memory is bounded and the caller is told; what was accepted is stored once when Kafka is
+/// back, even if it was sent more than once.
+/// Method: all brokers are paused, so that nothing is acknowledged and what was sent may still be taken afterwards.
+#[test]
+fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
+    let adjustments = metrics::adjusted().layout(Layout::Separate);
+    let adjustments = adjustments.variable("BUFFER_METRICS_MAX", 30).variable("DELIVERY_TIMEOUT", "1s");
+    adjustments.scenario(async |stage| {
+        stage.signal_brokers(PartSignal::Pause).await?;
+        let mut calls: Vec<_> = Route::ALL.into_iter().flat_map(|route| Call::each(route, 1..=10)).collect();
+        stage.sender.call_all(10, &calls).await?;
+        for route in Route::ALL {
+            let refused = stage.sender.refused(route, r#"{"text":"one too many"}"#).await?;
+            assert_eq!(refused.code(), (503, "METRICS_001"));
+        }
+        let sender = stage.sender.clone();
+        eventually(async || match sender.status().await {
+            Ok(status) if status.failed_attempts >= 2 => Ok(()),
+            Ok(status) => Err(format!("nothing has been sent a second time: {status:?}")),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+        let status = stage.sender.status().await?;
+        assert_eq!((status.waiting, status.acknowledged), (30, 0));
+
+        stage.signal_brokers(PartSignal::Resume).await?;
+        stage.settle().await?;
+        stage.each_stored_once(&calls).await?;
+        let again = Call { route: Route::First, text_length: 11 };
+        stage.sender.call(again.route, again.text_length).await?;
+        calls.push(again);
+        stage.settle().await?;
+        stage.each_stored_once(&calls).await?;
+        Ok(())
+    })
+}
+
+/// Goal: a sender that has to end while Kafka is away ends in time, and does not pretend that all is well.
+/// Method: five metrics wait for paused brokers when SIGTERM comes.
+#[test]
+fn an_end_without_kafka_is_told() -> Verdict {
+    let adjustments = metrics::adjusted().layout(Layout::Separate).variable("STOP_DEADLINE", "500ms");
+    adjustments.scenario(async |stage| {
+        stage.signal_brokers(PartSignal::Pause).await?;
+        stage.sender.call_all(5, &Call::each(Route::First, 1..=5)).await?;
+        let ended = stage.end(Part::Sender, PartSignal::Stop).await?;
+        assert!(ended.ends_with(": 1"), "the sender ended as if nothing were lost: {ended}");
+        Ok(())
+    })
+}
+
+/// Goal: a store that dies takes nothing with it, and what it reads again it does not store again.
+/// Method: it is killed while metrics arrive, and started again.
+#[test]
+fn a_killed_store_catches_up() -> Verdict {
+    metrics::adjusted().variable("FLUSH_AGE", "10ms").scenario(async |stage| {
+        let calls: Vec<_> =
+            (1..=60).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
+        let sender = stage.sender.clone();
+        let (ended, called) = tokio::join!(
+            async {
+                eventually(async || match stage.stored().await {
+                    Ok(stored) if stored.len() >= 20 => Ok(()),
+                    Ok(stored) => Err(format!("only {} metrics are stored", stored.len())),
+                    Err(error) => Err(error.to_string()),
+                })
+                .await?;
+                stage.end(Part::Store, PartSignal::Kill).await
+            },
+            sender.call_all(4, &calls)
+        );
+        ended?;
+        called?;
+        stage.restart(Part::Store).await?;
+        stage.settle().await?;
+
+        stage.each_stored_once(&calls).await?;
+        Ok(())
+    })
+}
