@@ -1,1 +1,8 @@
-//! Stories of: café orders: three services in a chain.
+//! Stories of the café: numbers without gap or duplicate, answers that find their asker, a line that survives its barista.
+
+mod barista;
+mod dead_letters;
+mod ledger;
+mod numbers;
+mod payments;
+mod refusals;

@@ -1,0 +1,57 @@
+//! What stories claim of numbers, and what the database says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fixtures::cafe::{Cafe, OrderNumber};
+use greenroom::drive::EventStream;
+use greenroom::scenario::Failure;
+use serde_json::Value;
+
+/// How long an announcement may take to come.
+const ANNOUNCEMENT: Duration = Duration::from_secs(20);
+
+/// The law of order numbers: within each date they are 1, 2, 3 and so on, each given once.
+pub(crate) fn without_gap_or_duplicate(numbers: &[OrderNumber]) -> Result<(), Failure> {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Failure::new(format!("number {} was given twice", twice[0])));
+    }
+    let dates: BTreeSet<_> = sorted.iter().map(|number| number.date).collect();
+    for date in dates {
+        let of_date = sorted.iter().filter(|number| number.date == date);
+        if let Some((expected, _)) = (1..).zip(of_date).find(|(expected, number)| number.sequence != *expected) {
+            return Err(Failure::new(format!("number {expected} of {date} was not given, but a later one was")));
+        }
+    }
+    Ok(())
+}
+
+/// The numbers that are stored, in their own order.
+pub(crate) async fn stored(stage: &Cafe<'_>) -> Result<Vec<OrderNumber>, Failure> {
+    let numbers: Vec<String> =
+        sqlx::query_scalar("SELECT number FROM cafe_order ORDER BY number").fetch_all(&stage.database().await?).await?;
+    numbers
+        .iter()
+        .map(|number| OrderNumber::parse(number).ok_or_else(|| Failure::new(format!("{number} is no order number"))))
+        .collect()
+}
+
+/// How many rows a table has.
+pub(crate) async fn rows(stage: &Cafe<'_>, table: &'static str) -> Result<i64, Failure> {
+    let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+    Ok(sqlx::query_scalar(count).fetch_one(&stage.database().await?).await?)
+}
+
+/// The next `count` orders that a client hears of.
+pub(crate) async fn hear(stream: &mut EventStream, count: usize) -> Result<Vec<OrderNumber>, Failure> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        let event = stream.next(ANNOUNCEMENT).await?;
+        let data: Value = serde_json::from_str(&event.data)?;
+        let number = data["orderNumber"].as_str().and_then(OrderNumber::parse).filter(|_| event.event == "finished");
+        heard.push(number.ok_or_else(|| Failure::new(format!("not an announcement: {event:?}")))?);
+    }
+    Ok(heard)
+}

@@ -1,0 +1,127 @@
+//! Order numbers: yyyyMMdd and a sequence, without gap or duplicate, whoever asks at once and whatever the time.
+
+use std::time::{Duration, SystemTime};
+
+use fixtures::cafe::{self, Adjustments, Cafe, NewOrder, PaymentResult, Refusal, Status};
+use greenroom::drive::burst;
+use greenroom::scenario::{Failure, Verdict};
+
+use crate::ledger::{rows, stored, without_gap_or_duplicate};
+
+/// Fifty orders at once, at both instances in turn, answered with their numbers.
+async fn fifty_at_once(stage: &Cafe<'_>) -> Result<Vec<cafe::Answered>, Failure> {
+    let instances = [stage.order_instance(1)?, stage.order_instance(2)?];
+    let burst = burst(50, 0..50, async |index: usize| instances[index % 2].order(&NewOrder::of("홍차", 1)).await).await;
+    Ok(burst.answers.into_iter().collect::<Result<_, _>>()?)
+}
+
+/// The story of fifty orders, for a sound service and for a broken one.
+fn fifty_orders(adjustments: Adjustments) -> Verdict {
+    adjustments.instances(2).scenario(async |stage| {
+        let answers = fifty_at_once(stage).await?;
+        let numbers: Vec<_> = answers.iter().map(|answer| answer.order_number).collect();
+        without_gap_or_duplicate(&numbers)?;
+        assert_eq!(numbers.len(), 50);
+
+        stage.settle().await?;
+        let mut approved = 0;
+        for answer in &answers {
+            // Whoever asked got the answer to its own order, and the order became what was answered.
+            let order = stage.order.find(answer.order_number).await?;
+            assert_eq!(order.order, answer.order);
+            match answer.payment_result {
+                PaymentResult::Approved => {
+                    approved += 1;
+                    assert_eq!((order.status, order.cancelled_at), (Status::Paid, None));
+                }
+                PaymentResult::Declined => {
+                    assert!(order.status == Status::Cancelled && order.cancelled_at.is_some(), "{order:?}");
+                }
+            }
+        }
+        assert_eq!(approved, 40, "eight of ten");
+        assert_eq!(rows(stage, "announcement").await?, 40);
+        Ok(())
+    })
+}
+
+/// Goal: fifty concurrent orders at two instances get the numbers 1 to 50, each one its own answer.
+#[test]
+fn fifty_at_once_at_two_instances() -> Verdict {
+    fifty_orders(cafe::adjusted())
+}
+
+/// Goal: the story above finds the defect of the original, which counted the day's orders and added one.
+#[test]
+fn counting_orders_gives_a_number_twice() -> Verdict {
+    let broken = cafe::count_plus_one()?;
+    let failure = fifty_orders(cafe::adjusted().order_binary(broken)).expect_err("the defect was not found");
+    assert!(format!("{failure:?}").contains("was given twice"), "it failed for another reason: {failure:?}");
+    Ok(())
+}
+
+/// Goal: across midnight each date has its own numbers from 1, without gap or duplicate, while orders keep coming.
+/// Method: the business date changes a few seconds after the start; both instances are kept busy until it has. An
+/// environment that became ready only after its midnight shows nothing, and makes way for one with more time.
+#[test]
+fn across_midnight() -> Verdict {
+    for ahead in [5, 15, 45] {
+        let midnight = SystemTime::now() + Duration::from_secs(ahead);
+        let mut crossed = false;
+        cafe::adjusted().instances(2).midnight(midnight).scenario(async |stage| {
+            if SystemTime::now() >= midnight {
+                return Ok(());
+            }
+            let mut numbers = Vec::new();
+            while SystemTime::now() < midnight + Duration::from_millis(300) {
+                numbers.extend(busy(stage).await?);
+            }
+            numbers.extend(busy(stage).await?);
+            without_gap_or_duplicate(&numbers)?;
+            let (first, last) = (numbers.iter().min().expect("some"), numbers.iter().max().expect("some"));
+            assert_eq!(last.date.pred_opt(), Some(first.date), "{first} to {last}");
+            numbers.sort_unstable();
+            assert_eq!(stored(stage).await?, numbers);
+            stage.settle_within(Duration::from_secs(60)).await?;
+            crossed = true;
+            Ok(())
+        })?;
+        if crossed {
+            return Ok(());
+        }
+    }
+    Err(Failure::new("no environment was ready before its midnight"))
+}
+
+/// Ten orders at once, five at each instance.
+async fn busy(stage: &Cafe<'_>) -> Result<Vec<cafe::OrderNumber>, Failure> {
+    let instances = [stage.order_instance(1)?, stage.order_instance(2)?];
+    let burst = burst(10, 0..10, async |index: usize| instances[index % 2].order(&NewOrder::of("홍차", 1)).await).await;
+    let answers: Result<Vec<_>, _> = burst.answers.into_iter().collect();
+    Ok(answers?.into_iter().map(|answer| answer.order_number).collect())
+}
+
+/// Goal: an order that is rolled back leaves no gap, also while others are being placed.
+/// Method: the database refuses one drink after the number was given out; every other order is for that drink.
+#[test]
+fn a_rolled_back_order_leaves_no_gap() -> Verdict {
+    cafe::scenario(async |stage| {
+        sqlx::raw_sql("ALTER TABLE order_item ADD CONSTRAINT out_of_mocha CHECK (name <> '모카')")
+            .execute(&stage.database().await?)
+            .await?;
+        let drinks = ["라떼", "모카"];
+        let order = async |index: usize| stage.order.order(&NewOrder::of(drinks[index % 2], 1)).await;
+        let mut numbers = Vec::new();
+        for (index, answer) in burst(10, 0..20, order).await.answers.into_iter().enumerate() {
+            match index % 2 {
+                0 => numbers.push(answer?.order_number),
+                _ => assert_eq!(answer.refused()?.status, 500),
+            }
+        }
+        without_gap_or_duplicate(&numbers)?;
+        assert_eq!(numbers.len(), 10);
+        numbers.sort_unstable();
+        assert_eq!(stored(stage).await?, numbers);
+        Ok(())
+    })
+}

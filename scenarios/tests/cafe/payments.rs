@@ -1,0 +1,59 @@
+//! From an order to its payment and back.
+
+use fixtures::cafe::{self, NewOrder, PaymentResult, Refusal, Status};
+use greenroom::scenario::{Verdict, eventually};
+use greenroom::supervisor::protocol::PartSignal;
+
+use crate::ledger::{rows, stored};
+
+/// Goal: a paid order goes all the way to the counter, a declined one is cancelled with a time, and both are answered.
+/// Method: of the first two orders of a day, the environment's seed approves the first and declines the second.
+#[test]
+fn approved_and_declined() -> Verdict {
+    cafe::scenario(async |stage| {
+        let approved = stage.order.order(&NewOrder::of("라떼", 2).and("플랫 화이트", 1)).await?;
+        stage.settle().await?;
+        let declined = stage.order.order(&NewOrder::of("에스프레소", 1)).await?;
+        stage.settle().await?;
+        assert_eq!(approved.payment_result, PaymentResult::Approved);
+        assert_eq!((approved.order.total, approved.order_number.sequence), (12_500, 1));
+        assert_eq!(declined.payment_result, PaymentResult::Declined);
+
+        let order = stage.order.find(approved.order_number).await?;
+        assert!(order.status == Status::Paid && order.paid_at.is_some() && order.cancelled_at.is_none());
+        let order = stage.order.find(declined.order_number).await?;
+        assert!(order.status == Status::Cancelled && order.paid_at.is_none() && order.cancelled_at.is_some());
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: an order that nobody answers for in time is told to be pending, keeps its number, and is paid once the payment
+/// service is there again: once, although it was asked for several times.
+#[test]
+fn a_payment_service_that_was_away() -> Verdict {
+    let impatient = cafe::adjusted().variable("order", "ORDER_REPLY_TIMEOUT", "300ms").variable(
+        "order",
+        "ORDER_RETRY_AFTER",
+        "200ms",
+    );
+    impatient.scenario(async |stage| {
+        stage.end("payment", PartSignal::Stop).await?;
+        let refusal = stage.order.order(&NewOrder::of("모카", 1)).await.refused()?;
+        assert_eq!((refusal.status, refusal.error_code.as_str()), (504, "CAFE_PAYMENT_PENDING"));
+        let number = stored(stage).await?[0];
+        assert!(refusal.message.contains(&number.to_string()), "{refusal}");
+        assert_eq!(stage.order.find(number).await?.status, Status::Pending);
+
+        stage.restart("payment").await?;
+        eventually(async || match stage.order.find(number).await {
+            Ok(order) if order.status == Status::Paid => Ok(()),
+            Ok(order) => Err(format!("order {number} is {:?}", order.status)),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+        stage.settle().await?;
+        assert_eq!((rows(stage, "barista_queue").await?, rows(stage, "announcement").await?), (1, 1));
+        Ok(())
+    })
+}
