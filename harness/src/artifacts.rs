@@ -101,6 +101,15 @@ pub fn installed_jdk() -> Result<Jdk, PrepareError> {
     Ok(jdk::choose(&jdk::Places::of_this_machine())?.found)
 }
 
+/// The Java compiler that makes the launcher, which may be another JDK's than [`installed_jdk`].
+///
+/// # Errors
+/// There is no JDK, or none with a compiler.
+pub fn java_compiler() -> Result<PathBuf, PrepareError> {
+    let choice = jdk::choose(&jdk::Places::of_this_machine())?;
+    choice.compiler.map(|home| home.join("bin/javac")).ok_or_else(|| maven::no_compiler(&choice.found))
+}
+
 /// Where prepared things are stored, without preparing or making anything.
 ///
 /// # Errors

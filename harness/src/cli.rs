@@ -10,6 +10,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use bench::Bench;
 
@@ -79,16 +80,29 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
     outcome
 }
 
-/// Returns when a person or a service manager asks the command to end.
-async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let on = async |kind: SignalKind| match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = on(SignalKind::interrupt()) => {}
-        () = on(SignalKind::terminate()) => {}
-        () = on(SignalKind::hangup()) => {}
+/// Hears a person or a service manager who asks the command to end. Made once and kept as long as the command runs, so
+/// that no request falls between two listeners.
+struct EndRequests {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl EndRequests {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns at the next request.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Scope};
 use crate::snapshot;
 use crate::spec::Spec;
-use crate::supervisor::client::{ClientError, Connection, Lease, News};
+use crate::supervisor::client::{self, ClientError, Lease, News};
 use crate::supervisor::protocol::{Event, Order, PartSignal, Summary};
 use crate::supervisor::state::{StateError, Workspace};
 
@@ -105,7 +105,7 @@ impl Environment {
         });
         let (binaries, toolchain) = preparing.await??;
         let workspace = Workspace::here()?;
-        let connection = Connection::open(&workspace, &binaries.join(GREENROOM)).await?;
+        let binary = binaries.join(GREENROOM);
         let order = Order {
             spec: spec.clone(),
             scope,
@@ -115,7 +115,7 @@ impl Environment {
             holder,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
         };
-        let lease = connection.lease(order, step).await?;
+        let lease = client::lease(&workspace, &binary, order, step).await?;
         Ok(Self { spec, lease, calls: Calls::default() })
     }
 

@@ -14,6 +14,7 @@ use super::error::at;
 use super::jdk::Choice;
 use super::store::{Key, Store, sha256};
 use super::{PrepareError, Reporter};
+use crate::toolchain::Jdk;
 
 const POM: &str = include_str!("../../artifacts/pom.xml");
 const LAUNCHER: &str = include_str!("../../artifacts/launcher/greenroom/Launcher.java");
@@ -79,10 +80,7 @@ fn fetch(directory: &Path, jdk: &Choice, offline: bool, log: &Path) -> Result<()
         PrepareError::new(format!("Maven is needed to fetch {}, and there is no `mvn` on the PATH", wanted()))
             .hint("install Maven 3.8 or newer, for instance with `apt-get install maven`")
     })?;
-    let home = jdk.compiler.as_ref().ok_or_else(|| {
-        PrepareError::new(format!("no Java compiler found; the JDK in {} has no bin/javac", jdk.found.home.display()))
-            .hint("install a full JDK 17 or newer, for instance with `apt-get install openjdk-17-jdk-headless`")
-    })?;
+    let home = jdk.compiler.as_ref().ok_or_else(|| no_compiler(&jdk.found))?;
     let source = directory.join("source");
     let package = source.join("launcher/greenroom");
     fs::create_dir_all(&package).map_err(at("make the directory", &package))?;
@@ -99,6 +97,12 @@ fn fetch(directory: &Path, jdk: &Choice, offline: bool, log: &Path) -> Result<()
     let ended = Program::start("Maven", command, log)?.succeed(LIMIT);
     ended.map_err(|error| explain(error, offline, log))?;
     fs::remove_dir_all(&source).map_err(at("remove", &source))
+}
+
+/// Only a runtime is installed.
+pub(super) fn no_compiler(found: &Jdk) -> PrepareError {
+    PrepareError::new(format!("no Java compiler found; the JDK in {} has no bin/javac", found.home.display()))
+        .hint("install a full JDK 17 or newer, for instance with `apt-get install openjdk-17-jdk-headless`")
 }
 
 /// Tells a failure of Maven by its own error lines.

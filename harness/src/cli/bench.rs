@@ -37,7 +37,7 @@ use greenroom::spec::{Layout, Spec};
 use greenroom::supervisor::state::Workspace;
 
 use super::wanted::Wanted;
-use super::{answer, asked_to_end, block_on, chain, say};
+use super::{EndRequests, answer, block_on, chain, say};
 use alone::Jvms;
 use ground::Ground;
 use machine::Noise;
@@ -99,6 +99,7 @@ type Readings = Vec<(Measure, f64)>;
 pub(super) fn run(command: Bench) -> anyhow::Result<ExitCode> {
     let Bench::Start(start) = command;
     block_on(async {
+        let mut end = EndRequests::listen()?;
         let workspace = Workspace::here()?;
         let spec = start.wanted.spec(&workspace)?;
         // Before anything is started: both are needed in every round.
@@ -108,7 +109,7 @@ pub(super) fn run(command: Bench) -> anyhow::Result<ExitCode> {
         say(&machine);
         let measured = tokio::select! {
             measured = Box::pin(measure_all(&ground, &spec, start.runs)) => Some(measured),
-            () = asked_to_end() => None,
+            () = end.next() => None,
         };
         ground.end_supervisor().await?;
         let Some(measured) = measured else {

@@ -35,6 +35,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         Finding { what: "C++ compiler", found: tool("c++", "--version", "apt-get install build-essential") },
         Finding { what: "make", found: tool("make", "--version", "apt-get install build-essential") },
         Finding { what: "JDK", found: jdk() },
+        Finding { what: "Java compiler", found: java_compiler() },
         Finding { what: "Maven", found: tool("mvn", "--version", "apt-get install maven") },
         Finding { what: "cache", found: cache() },
         Finding { what: "state", found: state() },
@@ -84,6 +85,13 @@ fn jdk() -> Result<String, String> {
         Ok(jdk) => Ok(format!("{} in {}", jdk.version, jdk.home.display())),
         Err(error) => Err(greenroom::report::chain(&error).replace('\n', "; ")),
     }
+}
+
+fn java_compiler() -> Result<String, String> {
+    let compiler = artifacts::java_compiler();
+    compiler
+        .map(|path| path.display().to_string())
+        .map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))
 }
 
 /// The cache: where it is, that it can be written, what is stored there.

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use greenroom::supervisor::client::Connection;
+use greenroom::supervisor::client::{ClientError, Connection};
 use greenroom::supervisor::protocol::Summary;
 use greenroom::supervisor::state::Workspace;
 
-use super::{answer, asked_to_end, block_on, say, start};
+use super::{EndRequests, answer, block_on, say, start};
 
 /// Show the environments of this workspace.
 #[derive(clap::Args)]
@@ -70,6 +70,7 @@ impl Logs {
             let part = part.with_context(|| format!("no part {}; the parts are {}", self.part, names.join(", ")))?;
             let open = || std::fs::File::open(&part.log).with_context(|| format!("read {}", part.log.display()));
             let mut log = open()?;
+            let mut end = EndRequests::listen()?;
             let mut looks = tokio::time::interval(Duration::from_millis(100));
             loop {
                 let mut bytes = Vec::new();
@@ -80,7 +81,7 @@ impl Logs {
                 std::io::stdout().flush()?;
                 tokio::select! {
                     _ = looks.tick() => {}
-                    () = asked_to_end() => return Ok(ExitCode::SUCCESS),
+                    () = end.next() => return Ok(ExitCode::SUCCESS),
                 }
             }
         })
@@ -99,8 +100,14 @@ impl Down {
                 environments = vec![choose(environments, self.environment.as_deref())?];
             }
             for (mut connection, summary) in environments {
-                connection.end(Some(summary.environment.clone())).await?;
-                say(&format!("{} is gone", summary.environment));
+                // It may have ended by itself since it was listed: gone is gone.
+                let ended = connection.end(Some(summary.environment.clone())).await;
+                match ended {
+                    Ok(()) | Err(ClientError::Refused(_) | ClientError::Lost { .. }) => {
+                        say(&format!("{} is gone", summary.environment));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             Ok(ExitCode::SUCCESS)
         })
@@ -113,7 +120,8 @@ async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
     for house in Workspace::here()?.houses()? {
         // A dead supervisor's directory answers nobody; the next start sweeps it.
         let Ok(mut connection) = Connection::to(&house).await else { continue };
-        for summary in connection.status().await? {
+        // One that is just ending answers nobody either.
+        for summary in connection.status().await.unwrap_or_default() {
             if let Ok(own) = Connection::to(&house).await {
                 environments.push((own, summary));
             }

@@ -15,19 +15,24 @@ use greenroom::binaries;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Plan, Site};
-use greenroom::runtime;
+use greenroom::runtime::{self, ENVIRONMENT_VARIABLE};
 use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
 use greenroom::supervisor::state::Workspace;
 use greenroom::toolchain::Toolchain;
+use nix::unistd::AccessFlags;
 
 use super::wanted::Wanted;
-use super::{answer, asked_to_end, block_on, say};
+use super::{EndRequests, answer, block_on, say};
 
 /// How long the command waits for an environment to be gone, once it was given back.
 const GONE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a command may take to end once it was asked to.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// What a shell answers for a command that does not exist.
 const NO_COMMAND: u8 = 127;
+/// What a shell answers for a file that is no program.
+const NOT_EXECUTABLE: u8 = 126;
 
 /// Start an environment and keep it until Ctrl-C.
 #[derive(clap::Args)]
@@ -72,7 +77,8 @@ impl Up {
             let _ = nix::unistd::setsid();
         }
         block_on(async {
-            let Some(mut environment) = start(&self.wanted, "test-env up").await? else {
+            let mut end = EndRequests::listen()?;
+            let Some(mut environment) = start(&self.wanted, "test-env up", &mut end).await? else {
                 return Ok(ExitCode::from(130));
             };
             if let Some(path) = &self.env_file {
@@ -82,7 +88,8 @@ impl Up {
             say(&table(&summary));
             let seconds = environment.took().as_secs_f64();
             if self.hold {
-                // Whoever waited for this may have gone: then nobody knows of the environment, and it ends.
+                // From here on it outlives the command that started it.
+                nix::sys::prctl::set_pdeathsig(None).context("part from the command that started this")?;
                 writeln!(std::io::stdout(), "ready").context("tell that the environment is ready")?;
                 release_output()?;
             } else {
@@ -90,7 +97,7 @@ impl Up {
             }
             let directory = environment.plan().site.directory.clone();
             let told = tokio::select! {
-                () = asked_to_end() => Ok(()),
+                () = end.next() => Ok(()),
                 told = tell_news(&mut environment) => told,
             };
             // Given back or ended already: in both cases there is nothing more to say.
@@ -104,6 +111,8 @@ impl Up {
     fn detach(&self) -> anyhow::Result<ExitCode> {
         let mut holder = std::process::Command::new(std::env::current_exe()?);
         holder.args(std::env::args_os().skip(1)).arg("--hold");
+        // Until it is ready it ends with this command, so that Ctrl-C ends both.
+        end_with_parent(&mut holder);
         let mut holder = holder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start the holder")?;
         let output = holder.stdout.take().context("read from the holder")?;
         let ready = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "ready");
@@ -118,22 +127,34 @@ impl Up {
 
 impl Run {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let Some(program) = find_program(&self.command[0]) else {
-            say(&format!("error: there is no command {}; nothing was started", self.command[0]));
-            return Ok(ExitCode::from(NO_COMMAND));
+        let program = match find_program(&self.command[0]) {
+            Ok(program) => program,
+            Err((code, why)) => {
+                say(&format!("error: {why}; nothing was started"));
+                return Ok(ExitCode::from(code));
+            }
         };
         block_on(async {
-            let Some(environment) = start(&self.wanted, &format!("test-env run {}", self.command.join(" "))).await?
+            let mut end = EndRequests::listen()?;
+            let Some(environment) =
+                start(&self.wanted, &format!("test-env run {}", self.command.join(" ")), &mut end).await?
             else {
                 return Ok(ExitCode::from(130));
             };
             let directory = environment.plan().site.directory.clone();
             let mut command = std::process::Command::new(program);
             command.args(&self.command[1..]).envs(environment.variables());
+            // Whatever the command starts and leaves behind is taken away with the environment.
+            command.env(ENVIRONMENT_VARIABLE, &environment.plan().site.environment);
             end_with_parent(&mut command);
-            let outcome = follow(tokio::process::Command::from(command)).await;
-            environment.release().await?;
-            gone(&directory).await?;
+            let outcome = follow(tokio::process::Command::from(command), &mut end).await;
+            // The command's exit code is the answer, whatever becomes of the environment.
+            if let Err(error) = environment.release().await {
+                say(&format!("the environment ended before the command: {}", greenroom::report::chain(&error)));
+            }
+            if let Err(error) = gone(&directory).await {
+                say(&super::chain(&error));
+            }
             outcome
         })
     }
@@ -157,7 +178,7 @@ impl PlanCommand {
 }
 
 /// Starts what is wanted and tells a person of every step; `None` when asked to end meanwhile.
-async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environment>> {
+async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::Result<Option<Environment>> {
     let workspace = Workspace::here()?;
     let spec = wanted.spec(&workspace)?;
     let offline = wanted.offline;
@@ -188,7 +209,7 @@ async fn start(wanted: &Wanted, holder: &str) -> anyhow::Result<Option<Environme
     };
     let started = tokio::select! {
         started = starting => Some(started?),
-        () = asked_to_end() => None,
+        () = end.next() => None,
     };
     if let (None, Some(directory)) = (&started, directory) {
         say("asked to end; taking away what was started");
@@ -237,18 +258,27 @@ async fn gone(directory: &Path) -> anyhow::Result<()> {
     waited.await.context("wait until the environment is gone")
 }
 
-/// Runs a command to its end and passes on its exit code, and what asks us to end.
-async fn follow(mut command: tokio::process::Command) -> anyhow::Result<ExitCode> {
+/// Runs a command to its end and passes on its exit code, and what asks us to end: SIGTERM first, and SIGKILL when we
+/// are asked again or it has not ended after [`END_LIMIT`].
+async fn follow(mut command: tokio::process::Command, end: &mut EndRequests) -> anyhow::Result<ExitCode> {
     let mut child = command.spawn().context("start the command")?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let status = tokio::select! {
         status = child.wait() => status?,
-        () = asked_to_end() => {
+        () = end.next() => {
             // A terminal has told it already; anyone else has told only us.
             if let Some(pid) = pid {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
             }
-            child.wait().await?
+            let patience = tokio::time::timeout(END_LIMIT, end.next());
+            tokio::select! {
+                status = child.wait() => status?,
+                _ = patience => {
+                    say("the command does not end when asked; killing it");
+                    child.kill().await?;
+                    child.wait().await?
+                }
+            }
         }
     };
     use std::os::unix::process::ExitStatusExt;
@@ -257,12 +287,22 @@ async fn follow(mut command: tokio::process::Command) -> anyhow::Result<ExitCode
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+/// Finds a command as a shell does; else the shell's exit code and what is wrong.
+fn find_program(name: &str) -> Result<PathBuf, (u8, String)> {
+    let candidates: Vec<PathBuf> = if name.contains('/') {
+        vec![PathBuf::from(name)]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|directory| directory.join(name)).collect()
+    };
+    let runs = |path: &&PathBuf| path.is_file() && nix::unistd::access(*path, AccessFlags::X_OK).is_ok();
+    if let Some(program) = candidates.iter().find(runs) {
+        return Ok(program.clone());
     }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
+    match candidates.iter().find(|path| path.is_file()) {
+        Some(path) => Err((NOT_EXECUTABLE, format!("{} may not be executed", path.display()))),
+        None => Err((NO_COMMAND, format!("there is no command {name}"))),
+    }
 }
 
 fn write_env_file(path: &Path, environment: &Environment) -> anyhow::Result<()> {

@@ -171,7 +171,7 @@ pub(super) fn program(
     let directory = site.directory.join(&name);
     Ok(Part {
         kind: Kind::Program { ready: format!("http://{address}{}", program.ready), under_test: program.under_test },
-        version: file_name(&command),
+        version: program.binary.as_ref().map_or_else(|| file_name(&command), |name| format!("{name}, built here")),
         addresses: vec![address],
         directories: vec![directory.clone()],
         copies: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -32,6 +32,8 @@ pub struct Processes {
     registry: Mutex<Registry>,
     /// Counts the processes that have ended, so that a waiter wakes.
     exits: watch::Sender<usize>,
+    /// Counts the parts for which files are being made.
+    preparing: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +50,16 @@ struct Process {
 
 impl Default for Processes {
     fn default() -> Self {
-        Self { registry: Mutex::default(), exits: watch::Sender::new(0) }
+        Self { registry: Mutex::default(), exits: watch::Sender::new(0), preparing: watch::Sender::new(0) }
+    }
+}
+
+/// Files are being made for a part, also when the start that asked for them has been cancelled.
+pub(super) struct Preparing(Arc<Processes>);
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        self.0.preparing.send_modify(|count| *count -= 1);
     }
 }
 
@@ -132,16 +143,33 @@ impl Processes {
 
     /// Sends each part the signal that `choose` gives for its name.
     pub fn signal_all(&self, choose: impl Fn(&str) -> Signal) {
-        for (part, process) in &self.lock().processes {
+        let registry = self.lock();
+        // An id that was waited for may be somebody else's by now.
+        let running = registry.processes.iter().filter(|(_, process)| process.exit.borrow().is_none());
+        for (part, process) in running {
             // A paused process does not see SIGQUIT before it goes on.
             let _ = killpg(process.pid, choose(part));
             let _ = killpg(process.pid, Signal::SIGCONT);
         }
     }
 
-    /// Waits until every process has ended; `false` if `limit` passed before.
+    /// Says that files are being made for a part, until the answer is dropped; `None` when nothing more may start.
+    pub(super) fn prepare(self: &Arc<Self>) -> Option<Preparing> {
+        let registry = self.lock();
+        if registry.closed {
+            return None;
+        }
+        self.preparing.send_modify(|count| *count += 1);
+        Some(Preparing(Arc::clone(self)))
+    }
+
+    /// Waits until every process has ended and no file is being made; `false` if `limit` passed before.
     pub async fn all_ended(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
+        let mut preparing = self.preparing.subscribe();
+        if tokio::time::timeout(limit, preparing.wait_for(|count| *count == 0)).await.is_err() {
+            return false;
+        }
         let waiting: Vec<_> = self.lock().processes.values().map(|process| process.exit.clone()).collect();
         for mut exit in waiting {
             let remaining = deadline.saturating_duration_since(Instant::now());

@@ -34,10 +34,11 @@ pub(super) async fn postgres(
     .await?;
     let (role, name) = (quoted(user), quoted(database));
     let mut statements = Vec::new();
-    if user != SUPERUSER {
+    // Both are there already when the server is started again.
+    if !exists(&mut connection, "SELECT count(*) FROM pg_roles WHERE rolname = $1", user).await? {
         statements.push(format!("CREATE ROLE {role} LOGIN SUPERUSER"));
     }
-    if database != "postgres" {
+    if !exists(&mut connection, "SELECT count(*) FROM pg_database WHERE datname = $1", database).await? {
         // FILE_COPY is three times as fast as the default here: the template is tiny and nothing is synced.
         statements.push(format!("CREATE DATABASE {name} OWNER {role} STRATEGY FILE_COPY"));
     }
@@ -46,6 +47,12 @@ pub(super) async fn postgres(
         made.map_err(|error| Waited { missing: format!("`{statement}` failed: {error}"), waited: Duration::ZERO })?;
     }
     Ok(())
+}
+
+async fn exists(connection: &mut PgConnection, query: &'static str, name: &str) -> Result<bool, Waited> {
+    let count: Result<i64, _> = sqlx::query_scalar(query).bind(name).fetch_one(connection).await;
+    let failed = |error| Waited { missing: format!("`{query}` failed: {error}"), waited: Duration::ZERO };
+    Ok(count.map_err(failed)? > 0)
 }
 
 /// Waits until Redis answers PING and has loaded its data.

@@ -1,5 +1,6 @@
 //! Starts a plan: Kafka is the cost, everything else starts in its shadow.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -156,15 +157,39 @@ pub async fn restart(plan: &Plan, part: &str, starter: &Starter<'_>) -> Result<(
         return Err(StartError::Running { part: part.to_owned() });
     };
     let again = Part { copies: Vec::new(), files: Vec::new(), ..planned.clone() };
-    starter.start_part(&again).await?;
-    if planned.kind == Kind::Kafka {
+    // Others may be dead on purpose; only this one's death ends its start.
+    let mut dead: BTreeSet<i32> = plan.parts.iter().filter_map(|part| starter.processes.pid_of(&part.name)).collect();
+    let started = async {
+        if planned.kind != Kind::Kafka {
+            return starter.start_part(&again).await;
+        }
+        let begun = Instant::now();
+        starter.spawn(&again).await?;
         let listed = wire::cluster_listed(&plan.brokers(), starter.deadline.into()).await;
         listed.map_err(|source| kafka_error(&[planned], source))?;
+        starter.progress.ready(part, begun.elapsed());
+        Ok(())
+    };
+    tokio::select! {
+        started = started => started,
+        status = starter.exit_of(part, &mut dead) => {
+            let log = planned.log.clone();
+            Err(StartError::Exited { tail: evidence::last_lines(&log), part: part.to_owned(), status, log })
+        }
     }
-    Ok(())
 }
 
 impl Starter<'_> {
+    /// Waits until a process of this part ends that is not among the `dead`.
+    async fn exit_of(&self, part: &str, dead: &mut BTreeSet<i32>) -> ExitStatus {
+        loop {
+            let (ended, status) = self.processes.next_exit(dead).await;
+            if ended == part {
+                return status;
+            }
+        }
+    }
+
     async fn start_all(&self, plan: &Plan, history: &[HistorySpec]) -> Result<(), StartError> {
         let parts = |wanted: fn(&Kind) -> bool| plan.parts.iter().filter(move |part| wanted(&part.kind));
         let brokers: Vec<_> = parts(|kind| *kind == Kind::Kafka).collect();
@@ -233,8 +258,15 @@ impl Starter<'_> {
     }
 
     async fn spawn(&self, part: &Part) -> Result<(), StartError> {
+        let closed = || StartError::Spawn { part: part.name.clone(), source: SpawnError::Closed };
+        let under_way = self.processes.prepare().ok_or_else(closed)?;
         let prepared = part.clone();
-        let preparing = tokio::task::spawn_blocking(move || prepare(&prepared)).await;
+        let preparing = tokio::task::spawn_blocking(move || {
+            let done = prepare(&prepared);
+            drop(under_way);
+            done
+        });
+        let preparing = preparing.await;
         preparing.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let spawned = self.spawner.spawn(part, self.processes).await;
         spawned.map_err(|source| StartError::Spawn { part: part.name.clone(), source })?;

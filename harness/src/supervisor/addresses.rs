@@ -80,7 +80,14 @@ impl Addresses {
         let path = PathBuf::from("/tmp/greenroom-addresses.lock");
         // Without O_CREAT first: a sticky directory forbids it for a file of another user's (proc_sys_fs(5)).
         let open = |create: bool| {
-            std::fs::OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o666).open(&path)
+            std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(create)
+                .truncate(false)
+                .mode(0o666)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
         };
         let file =
             open(false).or_else(|_| open(true)).map_err(|source| AddressError::Lock { path: path.clone(), source })?;

@@ -74,6 +74,32 @@ pub enum News {
     Ended,
 }
 
+/// Asks the supervisor of this workspace and build for an environment, and starts the supervisor where none runs;
+/// `step` hears of every event until the environment is lent.
+///
+/// # Errors
+/// The supervisor cannot be started, or the environment did not start; nothing of it is left then.
+pub async fn lease(
+    workspace: &Workspace,
+    binary: &Path,
+    order: Order,
+    mut step: impl FnMut(&Event),
+) -> Result<Lease, ClientError> {
+    let begun = Instant::now();
+    loop {
+        let mut heard = false;
+        let listen = |event: &Event| {
+            heard = true;
+            step(event);
+        };
+        match Connection::open(workspace, binary).await?.lease(order.clone(), listen).await {
+            // It was just ending, killed or for want of anyone who needed it: the next one is found or started.
+            Err(ClientError::Lost { .. }) if !heard && begun.elapsed() < BEGIN_DEADLINE => {}
+            lease => return lease,
+        }
+    }
+}
+
 impl Connection {
     /// Connects to the supervisor of this workspace and build; starts it where none runs.
     ///

@@ -15,6 +15,7 @@ use super::tenancy::Tenancy;
 use crate::plan::{Plan, Scope, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
+use crate::spec::Layout;
 
 impl Server {
     pub(super) async fn converse(self: &Arc<Self>, stream: UnixStream) {
@@ -235,6 +236,13 @@ fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
     };
     if tenancy.processes.signal(part, signal) {
         return Event::Done;
+    }
+    let colocated = tenancy.plan.layout == Some(Layout::Colocated);
+    if colocated && part.starts_with("kafka-") {
+        let problem = Problem::new(format!("the brokers share one process, so {part} cannot be signalled alone"));
+        return Event::Failed(
+            problem.hint("ask for `layout = \"separate\"` in the description, or `--layout separate`"),
+        );
     }
     let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
     Event::Failed(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))))

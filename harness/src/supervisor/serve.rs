@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use crate::runtime::{SpawnLoop, Spawner};
 
 /// Without an environment for this long, the supervisor ends.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// Pause before a client is accepted again after that has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,7 @@ pub(super) struct Server {
     pub(super) starts: Semaphore,
     pub(super) environments: Mutex<BTreeMap<String, Arc<Tenancy>>>,
     pub(super) changed: Notify,
+    pub(super) conversations: AtomicUsize,
     pub(super) retired: AtomicBool,
     pub(super) numbers: AtomicU32,
 }
@@ -80,6 +83,7 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
         starts: Semaphore::new(cores),
         environments: Mutex::default(),
         changed: Notify::new(),
+        conversations: AtomicUsize::new(0),
         retired: AtomicBool::new(false),
         numbers: AtomicU32::new(1),
     });
@@ -94,7 +98,7 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
         move || {
             handle.block_on(tokio::task::LocalSet::new().run_until(async { server.live(listener).await }));
             // The process ends here: the main thread waits for things to spawn, which never come now.
-            let _ = std::fs::remove_dir_all(server.house.path());
+            watch::demolish(&server.house);
             std::process::exit(0)
         }
     });
@@ -125,6 +129,7 @@ fn sweep_the_dead(workspace: &Workspace, own: &House) -> Result<(), StateError> 
         }
     }
     watch::clear(own);
+    watch::clear_ruins(workspace);
     Ok(())
 }
 
@@ -146,9 +151,17 @@ impl Server {
         };
         let accept = async {
             loop {
-                if let Ok((stream, _)) = listener.accept().await {
-                    let server = Arc::clone(self);
-                    tokio::task::spawn_local(async move { server.converse(stream).await });
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let server = Arc::clone(self);
+                        let conversation = Conversation::begin(&server);
+                        tokio::task::spawn_local(async move {
+                            server.converse(stream).await;
+                            drop(conversation);
+                        });
+                    }
+                    // Out of file descriptors: others must end before there is one.
+                    Err(_) => pass(ACCEPT_PAUSE).await,
                 }
             }
         };
@@ -162,20 +175,37 @@ impl Server {
         self.end_all().await;
     }
 
-    /// Returns when there has been no environment for a while, or none is left after retirement.
+    /// Returns when there has been no environment and no client for a while, or none is left after retirement.
     async fn unneeded(&self) {
         loop {
-            let empty = self.lock().is_empty();
+            let empty = self.lock().is_empty() && self.conversations.load(Ordering::Acquire) == 0;
             let limit = if self.retired.load(Ordering::Acquire) { Duration::from_millis(1) } else { IDLE_LIMIT };
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = idle(limit), if empty => return,
+                () = pass(limit), if empty => return,
             }
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "an idle limit is a length of time, not a wait for a state")]
-async fn idle(limit: Duration) {
-    tokio::time::sleep(limit).await;
+/// A client that is connected; while there is one, the supervisor stays.
+struct Conversation(Arc<Server>);
+
+impl Conversation {
+    fn begin(server: &Arc<Server>) -> Self {
+        server.conversations.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.0.conversations.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_one();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a length of time that is meant, not a wait for a state")]
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
 }

@@ -6,7 +6,7 @@
 //! <base>/<workspace>/<build>/{identity,socket,log}
 //! <base>/<workspace>/<build>/<environment>/      data and logs of one environment
 //! ```
-//! The base is `$GREENROOM_STATE`, else a directory of the user's in memory (`/dev/shm`) where that has room,
+//! The base is `$GREENROOM_STATE`, else a directory of the user's in memory (`/dev/shm`) where that is large enough,
 //! else in the temporary directory.
 
 use std::ffi::OsStr;
@@ -19,8 +19,9 @@ use sha2::{Digest, Sha256};
 
 /// Names the base directory.
 pub const STATE_VARIABLE: &str = "GREENROOM_STATE";
-/// Below this much free space, `/dev/shm` is left alone (containers often have 64 MiB).
-const MEMORY_FREE_BYTES_MIN: u64 = 1 << 30;
+/// A smaller `/dev/shm` is left alone (containers often have 64 MiB). Its size counts and not what is free of it: two
+/// commands one after the other must find the same place.
+const MEMORY_BYTES_MIN: u64 = 1 << 30;
 /// Others may pass through (PostgreSQL runs as `nobody` under root), not look around.
 const MODE: u32 = 0o711;
 
@@ -80,7 +81,7 @@ impl Workspace {
     pub fn here() -> Result<Self, StateError> {
         let from =
             std::env::current_dir().map_err(|source| StateError::Directory { path: PathBuf::from("."), source })?;
-        let root = from.ancestors().filter(|path| path.join("Cargo.lock").is_file()).last();
+        let root = from.ancestors().find(|path| path.join("Cargo.lock").is_file());
         let root = root.ok_or_else(|| StateError::NoWorkspace { from: from.clone() })?.to_owned();
         Self::with_base(root, &base()?)
     }
@@ -121,12 +122,18 @@ impl Workspace {
         let mut houses = Vec::new();
         for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.is_dir() {
+            if path.is_dir() && !is_ruin(&path) {
                 houses.push(House(path));
             }
         }
         houses.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(houses)
+    }
+
+    /// Houses of which somebody has begun to remove the remains.
+    pub(super) fn ruins(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| is_ruin(path))
     }
 
     /// Waits for the lock that serialises the starting of supervisors.
@@ -140,6 +147,9 @@ impl Workspace {
 }
 
 impl House {
+    /// Begins the name of a house that is being removed.
+    pub(super) const DYING: &'static str = ".dying-";
+
     /// The house at a path.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
@@ -195,6 +205,10 @@ impl House {
     }
 }
 
+fn is_ruin(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(House::DYING.as_bytes()))
+}
+
 /// A text for a name: the first 8 hexadecimal digits of its SHA-256.
 #[must_use]
 pub fn short_hash(text: &OsStr) -> String {
@@ -227,7 +241,7 @@ fn base() -> Result<PathBuf, StateError> {
 
 fn memory_has_room() -> bool {
     let room = nix::sys::statvfs::statvfs("/dev/shm");
-    room.is_ok_and(|room| room.blocks_available() * room.fragment_size() >= MEMORY_FREE_BYTES_MIN)
+    room.is_ok_and(|room| room.blocks() * room.fragment_size() >= MEMORY_BYTES_MIN)
 }
 
 fn make(path: &Path) -> Result<(), StateError> {

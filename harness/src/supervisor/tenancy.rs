@@ -116,12 +116,10 @@ impl Tenancy {
         let removed = tokio::task::spawn_blocking(move || {
             // What a part has started and detached into a session of its own.
             runtime::signal_each(&runtime::carriers(ENVIRONMENT_VARIABLE, &environment), Signal::SIGKILL);
-            std::fs::remove_dir_all(&directory)
+            super::watch::remove(&directory)
         });
-        // Two may complete the end at the same time; the second finds nothing.
-        let failed = removed.await.ok().and_then(Result::err);
-        if let Some(error) = failed.filter(|error| error.kind() != std::io::ErrorKind::NotFound) {
-            log_line(&format!("failed to remove {}: {error}", self.plan.site.directory.display()));
+        if !removed.await.unwrap_or(false) {
+            log_line(&format!("failed to remove {}", self.plan.site.directory.display()));
         }
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

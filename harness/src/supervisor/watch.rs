@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::state::House;
+use super::state::{House, Workspace};
 use crate::attempts::look_until;
 use crate::runtime::{self, SUPERVISOR_VARIABLE};
 
@@ -43,8 +43,25 @@ pub fn sweep(house: &House) -> bool {
     if let Ok(identity) = std::fs::read_to_string(house.identity()) {
         end_all_of(&identity, house.path());
     }
-    remove(house.path());
+    demolish(house);
     true
+}
+
+/// Removes a house whose lock the caller holds. It is renamed first, in one step: whoever makes the house anew from
+/// then on has a directory of its own, which this does not touch.
+pub fn demolish(house: &House) {
+    let name = house.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let aside = house.path().with_file_name(format!("{}{name}-{}", House::DYING, std::process::id()));
+    if std::fs::rename(house.path(), &aside).is_ok() {
+        remove(&aside);
+    }
+}
+
+/// Removes what demolitions that were killed have left in a workspace.
+pub fn clear_ruins(workspace: &Workspace) {
+    for ruin in workspace.ruins() {
+        remove(&ruin);
+    }
 }
 
 /// Removes what an earlier supervisor left in the house that the caller has just locked.
@@ -58,12 +75,13 @@ pub fn clear(house: &House) {
     }
 }
 
-/// Removes a directory in which a dying process may still make a file. A failure leaves files to the next sweep.
-fn remove(directory: &Path) {
-    let _removed = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
+/// Removes a directory in which a dying process may still make a file; `false` leaves files to the next sweep.
+pub(super) fn remove(directory: &Path) -> bool {
+    let removed = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
         let removed = std::fs::remove_dir_all(directory).is_ok() || !directory.exists();
         Ok::<_, Infallible>(removed.then_some(()))
     });
+    matches!(removed, Ok(Some(())))
 }
 
 /// Ends every process of a supervisor and waits until they have gone.

@@ -1,4 +1,7 @@
 //! Deaths: of a client, of the supervisor, of parts; by SIGKILL, at bad moments.
+//!
+//! These tests run beside others on two cores, so the times that they allow are about twice the project's goals; how far
+//! the goals are met is what `cargo xtask bench start` measures.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -92,6 +95,24 @@ async fn stale_files_and_processes_of_a_dead_supervisor_are_swept() {
     bystander.wait().expect("the bystander has ended");
 }
 
+/// Goal: a client that comes while a dead supervisor's house is being removed gets an environment all the same, and
+/// whoever removes the house leaves the successor's alone.
+/// Method: on a disk, where removing takes its time (in memory it is done before anyone can look), several times.
+#[tokio::test]
+async fn a_client_that_comes_while_the_dead_are_swept_gets_its_environment() {
+    let stand = Stand::on_disk();
+    for _ in 0..8 {
+        let lease = stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts");
+        kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
+        drop(lease);
+        let next = stand.lease(stand.order(REDIS_ONLY)).await.expect("the next one starts");
+        let mut supervisor = stand.connection().await;
+        assert_eq!(supervisor.status().await.expect("it answers").len(), 1, "it knows of its environment");
+        assert!(next.plan.site.directory.is_dir(), "its directory was removed");
+        next.release().await.expect("it ends");
+    }
+}
+
 /// Goal: two environments at once have addresses of their own and do not notice one another.
 #[tokio::test]
 async fn two_environments_at_once() {
@@ -120,6 +141,36 @@ async fn a_killed_part_comes_back_at_its_address() {
     std::net::TcpStream::connect(address).expect("it listens at the same address");
     let unknown = lease.signal("rabbit", PartSignal::Kill).await.expect_err("there is no such part");
     assert_eq!(unknown.to_string(), "no running part rabbit; the parts are redis");
+    lease.release().await.expect("it ends");
+}
+
+/// Goal: PostgreSQL comes back with what was stored, and a part that dies while it is started again is told at once.
+#[tokio::test]
+async fn a_restarted_database_has_its_rows_and_a_failed_restart_is_told() {
+    let stand = Stand::new();
+    let text = "name = \"stand\"\n[postgres]\ndatabase = \"shop\"\nuser = \"keeper\"\n";
+    let mut lease = stand.lease(stand.order(text)).await.expect("it starts");
+    let part = lease.plan.part("postgres").expect("it has PostgreSQL").clone();
+    let url = format!("postgres://keeper@{}/shop?sslmode=disable", part.addresses[0]);
+    let pool = sqlx::PgPool::connect(&url).await.expect("a connection");
+    sqlx::query("CREATE TABLE kept AS SELECT 7 AS number").execute(&pool).await.expect("a table");
+    pool.close().await;
+    lease.signal("postgres", PartSignal::Stop).await.expect("PostgreSQL is asked to end");
+    let plan = lease.plan.clone();
+    becomes_empty(Duration::from_secs(5), "processes", || processes_of(&plan)).await;
+    lease.restart("postgres").await.expect("PostgreSQL comes back");
+    let pool = sqlx::PgPool::connect(&url).await.expect("a connection");
+    let kept: i32 = sqlx::query_scalar("SELECT number FROM kept").fetch_one(&pool).await.expect("the row");
+    assert_eq!(kept, 7);
+    pool.close().await;
+
+    lease.signal("postgres", PartSignal::Stop).await.expect("PostgreSQL is asked to end");
+    becomes_empty(Duration::from_secs(5), "processes", || processes_of(&plan)).await;
+    std::fs::remove_file(part.directory.join("PG_VERSION")).expect("the data directory is broken");
+    let begun = Instant::now();
+    let said = lease.restart("postgres").await.expect_err("it cannot start").to_string();
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    assert!(said.contains("postgres ended while starting (exit status: 1)"), "{said}");
     lease.release().await.expect("it ends");
 }
 

@@ -7,7 +7,7 @@ use greenroom::artifacts::{self, PrepareOptions};
 use greenroom::plan::{Plan, Scope};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 use greenroom::spec::{self, Spec};
-use greenroom::supervisor::client::{ClientError, Connection, Lease};
+use greenroom::supervisor::client::{self, ClientError, Connection, Lease};
 use greenroom::supervisor::protocol::Order;
 use greenroom::supervisor::state::{House, Workspace};
 use greenroom::toolchain::Toolchain;
@@ -38,10 +38,18 @@ impl Stand {
         Self::named("greenroom-test-")
     }
 
+    /// A stand whose state is on a disk and not in memory.
+    pub(crate) fn on_disk() -> Self {
+        Self::below(Path::new("/var/tmp"), "greenroom-test-")
+    }
+
     /// A stand whose path begins like this.
     pub(crate) fn named(prefix: &str) -> Self {
         let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        Self::below(if memory.is_dir() { memory } else { Path::new("/tmp") }, prefix)
+    }
+
+    fn below(parent: &Path, prefix: &str) -> Self {
         let base = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).expect("a state directory");
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(base.path(), open).expect("PostgreSQL may pass through");
@@ -85,7 +93,8 @@ impl Stand {
     }
 
     pub(crate) async fn lease(&self, order: Order) -> Result<Lease, ClientError> {
-        self.connection().await.lease(order, |_| {}).await
+        let binary = Path::new(env!("CARGO_BIN_EXE_greenroom"));
+        client::lease(&self.workspace, binary, order, |_| {}).await
     }
 
     /// What the supervisor's processes carry.

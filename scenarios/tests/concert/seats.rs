@@ -47,7 +47,7 @@ fn three_buyers_and_one_seat() -> Verdict {
 /// Goal: a hold that nobody pays for ends: the seat is free and the reservation gone, and the next buyer gets it.
 #[test]
 fn hold_expires() -> Verdict {
-    let quick = concert::adjusted().variable("HOLD_DURATION", "500ms").variable("SEAT_RELEASE_PERIOD", "100ms");
+    let quick = concert::adjusted().variable("HOLD_DURATION", "2s").variable("SEAT_RELEASE_PERIOD", "100ms");
     quick.scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let (slow, next) = (stage.concert.buyer(1, 0).await?, stage.concert.buyer(2, 0).await?);
