@@ -115,6 +115,11 @@ impl Drop for Stand {
             && let Some(pid) = identity.split('-').next().and_then(|pid| pid.parse().ok())
         {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            // It takes its house with it, and then the state directory can go.
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while self.house().path().exists() && Instant::now() < deadline {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
         }
     }
 }
