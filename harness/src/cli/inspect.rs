@@ -11,6 +11,9 @@ use greenroom::supervisor::state::Workspace;
 
 use super::{EndRequests, answer, block_on, say, start};
 
+/// How long a supervisor may take to tell of its environments.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
 /// Show the environments of this workspace.
 #[derive(clap::Args)]
 pub(crate) struct Status {
@@ -120,8 +123,16 @@ async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
     for house in Workspace::here()?.houses()? {
         // A dead supervisor's directory answers nobody; the next start sweeps it.
         let Ok(mut connection) = Connection::to(&house).await else { continue };
-        // One that is just ending answers nobody either.
-        for summary in connection.status().await.unwrap_or_default() {
+        // One that is just ending answers nobody either, and one that hangs shall not stop the command.
+        let told = tokio::time::timeout(ANSWER_LIMIT, connection.status()).await;
+        if told.is_err() {
+            say(&format!(
+                "the supervisor in {} does not answer; its log is {}",
+                house.path().display(),
+                house.log().display()
+            ));
+        }
+        for summary in told.ok().and_then(Result::ok).unwrap_or_default() {
             if let Ok(own) = Connection::to(&house).await {
                 environments.push((own, summary));
             }

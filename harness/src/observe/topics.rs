@@ -55,6 +55,16 @@ pub struct Topic {
 /// Why topics could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicsError {
+    /// Records are gone from the beginning of a partition: what happened can't be told whole.
+    #[error("{topic}[{partition}] begins at offset {offset} instead of 0")]
+    Truncated {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Its first offset.
+        offset: i64,
+    },
     /// The cluster did not answer.
     #[error("could not read the topics: {action}")]
     Kafka {
@@ -115,6 +125,9 @@ pub fn read(bootstrap: &[String], gaps: &[String]) -> Result<Vec<Topic>, TopicsE
     let ends = brokers::offsets(&consumer, &topics, Offset::End, ANSWER).map_err(kafka("ask for end offsets"))?;
     let ends: BTreeMap<_, _> = ends.into_iter().map(|(topic, partition, end)| ((topic, partition), end)).collect();
 
+    if let Some((topic, partition, at)) = begins.iter().find(|(_, _, at)| *at != 0) {
+        return Err(TopicsError::Truncated { topic: topic.clone(), partition: *partition, offset: *at });
+    }
     let mut readings: Vec<_> = begins
         .into_iter()
         .filter_map(|(topic, partition, at)| {

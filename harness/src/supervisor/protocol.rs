@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::plan::{Plan, Scope};
@@ -13,6 +13,9 @@ use crate::report::Problem;
 use crate::runtime::PartState;
 use crate::spec::Spec;
 use crate::toolchain::Toolchain;
+
+/// Longest message: a plan of a hundred parts has some hundred kilobytes.
+const MESSAGE_BYTES_MAX: u64 = 16 << 20;
 
 /// What a client asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -183,7 +186,7 @@ impl Incoming {
     /// The connection broke, or what came is no such message.
     pub async fn next<T: DeserializeOwned>(&mut self) -> std::io::Result<Option<T>> {
         let mut line = String::new();
-        if self.0.read_line(&mut line).await? == 0 {
+        if (&mut self.0).take(MESSAGE_BYTES_MAX).read_line(&mut line).await? == 0 {
             return Ok(None);
         }
         Ok(Some(serde_json::from_str(&line)?))
