@@ -39,7 +39,7 @@ pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use produce::acknowledge;
 pub use topics::{Topic, create_topics};
-pub use warm::{InternalTopics, Warmed, Warmth, make_topics, warm};
+pub use warm::{InternalTopics, READY_TOPIC, Warmed, Warmth, make_topics, warm};
 
 /// How long each step of [`prepare`] took.
 #[derive(Clone, Copy, Debug)]

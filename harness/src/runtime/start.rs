@@ -219,15 +219,26 @@ impl Starter<'_> {
         try_join_all(parts.iter().map(|part| self.spawn(part))).await?;
         let (brokers, deadline): (_, tokio::time::Instant) = (plan.brokers(), self.deadline.into());
         let topics: Vec<_> = plan.topics.iter().map(wire::Topic::from).collect();
+        let programs_follow = plan.parts.iter().any(|part| matches!(part.kind, Kind::Program { .. }));
         let prepared = async {
             wire::cluster_listed(&brokers, deadline).await?;
             wire::make_topics(&brokers, &topics, &self.internal_topics, deadline).await?;
-            Box::pin(wire::warm(&brokers, deadline)).await
+            if !programs_follow {
+                wire::acknowledge(&brokers, wire::READY_TOPIC, deadline).await?;
+                return Ok(None);
+            }
+            // Programs that ask for a coordinator which is still being loaded ask again a second later.
+            Box::pin(wire::warm(&brokers, deadline)).await.map(Some)
         };
         let cluster = prepared.await.map_err(|source| kafka_error(parts, source))?;
         // Nobody waits for the rest; should the environment end meanwhile, it has nobody to tell either.
-        tokio::spawn(async move { cluster.complete(deadline).await });
-        // Not before: a client that asks for a coordinator which is still being loaded asks again a second later.
+        tokio::spawn(async move {
+            let cluster = match cluster {
+                Some(cluster) => cluster,
+                None => Box::pin(wire::warm(&brokers, deadline)).await?,
+            };
+            cluster.complete(deadline).await
+        });
         // Nobody listens when the programs' branch has failed meanwhile.
         let _ = warmed.send(());
         for part in parts {

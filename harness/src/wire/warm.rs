@@ -27,6 +27,8 @@ use super::produce::acknowledge;
 use super::topics::{Topic, create_topics, remove};
 use super::until::{RUNNING, Until};
 
+/// The throw-away topic that [`make_topics`] makes and [`Warmed::complete`] removes.
+pub const READY_TOPIC: &str = NAME;
 /// The name of the throw-away topic, group and transactional id.
 const NAME: &str = "greenroom.ready";
 /// The size of a segment of an internal topic, by Kafka's default, in bytes.
