@@ -53,6 +53,7 @@ fn a_payment_service_that_was_away() -> Verdict {
         })
         .await?;
         stage.settle().await?;
+        assert!(stage.records("order").await? > 1, "it was asked for once only");
         assert_eq!((rows(stage, "barista_queue").await?, rows(stage, "announcement").await?), (1, 1));
         Ok(())
     })
