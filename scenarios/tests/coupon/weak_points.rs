@@ -12,7 +12,7 @@ use crate::ledger::{failures, owners};
 /// brokers go on. What lies in the topic then is less than what was won; the restarted service sends the rest.
 #[test]
 fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
-    coupon::adjusted().variable("COUPON_CLAIM_DURATION", "6s").scenario(async |stage| {
+    coupon::adjusted().variable("COUPON_CLAIM_DURATION", "4s").scenario(async |stage| {
         stage.environment().signal("kafka", PartSignal::Pause).await?;
         let told = burst(32, 1..=150, async |user| (user, stage.coupons.apply(user).await)).await;
         let mut winners = Vec::new();
