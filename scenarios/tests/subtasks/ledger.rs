@@ -1,0 +1,44 @@
+//! What only the database and the topics tell of uploads.
+
+use fixtures::subtasks::{StageError, Subtasks};
+use greenroom::observe::topics::Record;
+use sqlx::PgPool;
+
+/// Who asked for an upload and who wrote its outcome down, as `host:port`.
+#[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Settlement {
+    pub(crate) asked_by: String,
+    pub(crate) settled_by: Option<String>,
+    pub(crate) outcome: Option<String>,
+}
+
+/// The settlements of all uploads.
+pub(crate) async fn settlements(stage: &Subtasks<'_>) -> Result<Vec<Settlement>, StageError> {
+    let database = stage.database().await?;
+    Ok(sqlx::query_as("SELECT asked_by, settled_by, outcome FROM upload").fetch_all(&database).await?)
+}
+
+/// How many uploads have each outcome, as `done 3`, in alphabetical order.
+pub(crate) async fn tally(database: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    let tally = "SELECT coalesce(outcome, 'open') || ' ' || count(*) FROM upload GROUP BY outcome ORDER BY 1";
+    sqlx::query_scalar(tally).fetch_all(database).await
+}
+
+/// How many subtasks still count as uploading.
+pub(crate) async fn uploading(database: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM subtask WHERE uploading OR in_flight <> 0").fetch_one(database).await
+}
+
+/// How often an upload's outcome changed, at most: the database has recorded every transition.
+pub(crate) async fn most_outcomes(database: &PgPool) -> Result<i64, sqlx::Error> {
+    let most = "SELECT coalesce(max(changes), 0) FROM (
+        SELECT count(*) AS changes FROM greenroom.transition
+        WHERE table_name = 'upload' AND column_name = 'outcome' AND operation = 'UPDATE' GROUP BY key) AS each_upload";
+    sqlx::query_scalar(most).fetch_one(database).await
+}
+
+/// A header of a record as text.
+pub(crate) fn header(record: &Record, name: &str) -> Option<String> {
+    let (_, value) = record.headers.iter().find(|(found, _)| found == name)?;
+    value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned())
+}

@@ -1,0 +1,101 @@
+//! The reply subscription stands before the first request is accepted.
+
+use fixtures::subtasks::{self, Adjustments, Behaviour, Health, Outcome, Pattern, REPLY_TOPIC, Subtasks, broken_api};
+use greenroom::scenario::{Failure, Verdict, eventually};
+use serde_json::json;
+
+use crate::ledger::{header, tally};
+
+/// What the law of the first request says when it is broken.
+const LOST: &str = "the answer to the first request was lost: it lies in the reply topic, and the upload timed out";
+
+/// Goal: the answer to the first request of all is heard, however quick the worker is.
+/// Method: request at once; then look where the answer lies, and whether the server heard it.
+fn first_request_is_answered(environment: Adjustments) -> Verdict {
+    environment.scenario(async |stage| {
+        let subtask = stage.api.create("First").await?;
+        let upload = stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
+        let database = stage.database().await?;
+        eventually(async || match tally(&database).await {
+            Ok(tally) if tally == ["open 1"] => Err("the upload has no outcome".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+        // The deadline may have come before the worker, on a busy machine; the worker answers all the same.
+        let replies = eventually(async || match Box::pin(stage.records(REPLY_TOPIC)).await {
+            Ok(replies) if replies.len() == 1 => Ok(replies),
+            other => Err(format!("the worker should answer once, the reply topic holds {other:?}")),
+        })
+        .await?;
+        assert_eq!(header(&replies[0], "kafka_correlationId"), Some(upload.to_string()));
+        match stage.api.subtask(subtask).await?.outcome {
+            Some(Outcome::Done) => Ok(()),
+            Some(Outcome::TimedOut) => Err(Failure::new(LOST)),
+            other => Err(Failure::new(format!("the first request ended otherwise: {other:?}"))),
+        }
+    })
+}
+
+/// Goal: see [`first_request_is_answered`].
+#[test]
+fn the_first_request_is_answered() -> Verdict {
+    first_request_is_answered(subtasks::adjusted().variable("UPLOAD_TIMEOUT", "20s"))
+}
+
+/// Goal: the same scenario finds a server that subscribes too late, and for that reason.
+#[test]
+fn a_late_subscription_is_found() -> Verdict {
+    let found = subtasks::adjusted().api_binary(broken_api()?).variable("UPLOAD_TIMEOUT", "1s");
+    let found = first_request_is_answered(found);
+    let failure = format!("{:?}", found.expect_err("the planted defect was not found"));
+    assert!(failure.contains(LOST), "found for another reason: {failure}");
+    Ok(())
+}
+
+/// Goal: a server that cannot hear answers accepts nothing and says so; when it can, it says from where on it listens.
+/// Method: every reply partition is taken by somebody else while the server starts again.
+#[test]
+fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
+    subtasks::scenario(async |stage| {
+        let subtask = stage.api.create("First").await?;
+        stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
+        stage.settle().await?;
+        stage.kill(&Subtasks::part(1)).await?;
+        let database = stage.database().await?;
+        let mut holder = database.acquire().await?;
+        let taken = "SELECT pg_advisory_lock(x'73756274'::integer, n) FROM generate_series(0, 3) AS n";
+        sqlx::query(taken).execute(&mut *holder).await?;
+
+        let api = stage.api.clone();
+        let refused = async {
+            eventually(async || match api.health().await {
+                Ok(Health::NotReady { missing }) if missing[0].contains("reply partitions are taken") => Ok(()),
+                other => Err(format!("the server should lack a reply partition, it says {other:?}")),
+            })
+            .await?;
+            for route in ["/queueUploadResult", "/queueUploadResult/event"] {
+                let body = json!({"subtaskId": subtask});
+                let refused = api.refused("POST".parse()?, route, Some(body)).await?;
+                assert_eq!((refused.status, refused.error_code.as_str()), (503, "COMMON_503"));
+            }
+            sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut *holder).await?;
+            Ok::<_, Failure>(())
+        };
+        let api_part = Subtasks::part(1);
+        let (restarted, refused) = tokio::join!(stage.environment().restart(&api_part), refused);
+        refused?;
+        restarted?;
+        let Health::Ready { replies } = stage.api.health().await? else {
+            return Err(Failure::new("the server should be ready"));
+        };
+        // One answer was read before; the next will lie at the position that is told.
+        assert_eq!((replies.topic.as_str(), replies.position), (REPLY_TOPIC, 1));
+        stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
+        stage.settle().await?;
+        assert_eq!(tally(&database).await?, ["done 2"]);
+        let last = stage.records(REPLY_TOPIC).await?.pop().expect("a reply");
+        assert_eq!((last.partition, last.offset), (replies.partition, replies.position));
+        Ok(())
+    })
+}
