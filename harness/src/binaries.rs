@@ -24,8 +24,10 @@ pub enum BinariesError {
         running: PathBuf,
     },
     /// Cargo failed to build them.
-    #[error("`cargo build --workspace --bins` failed:\n{output}")]
+    #[error("`cargo build {}` failed:\n{output}", what.join(" "))]
     Build {
+        /// What was to be built.
+        what: Vec<String>,
         /// What it said.
         output: String,
     },
@@ -79,10 +81,27 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
     Ok(directory.to_owned())
 }
 
+/// Builds a binary that an ordinary build leaves out, with the feature (`package/feature`) that it needs, beside the
+/// others: a program with a defect planted in it, for the proof that a scenario finds it.
+///
+/// # Errors
+/// It cannot be built, or there is no place for it.
+pub fn build_variant(feature: &str, binary: &str) -> Result<(), BinariesError> {
+    // Of the whole workspace, because a package alone would have its dependencies built once more, with fewer features.
+    cargo_build(&built()?, &["--bin", binary, "--features", feature])
+}
+
 fn build(directory: &Path) -> Result<(), BinariesError> {
+    cargo_build(directory, &["--bins"])
+}
+
+fn cargo_build(directory: &Path, what: &[&str]) -> Result<(), BinariesError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--workspace", "--bins"]);
+    command.args(["build", "--quiet", "--workspace"]).args(what);
+    if let Some(target) = directory.parent() {
+        command.arg("--target-dir").arg(target);
+    }
     match directory.file_name().and_then(|name| name.to_str()) {
         None | Some("debug") => {}
         Some(profile) => drop(command.args(["--profile", profile])),
@@ -92,7 +111,8 @@ fn build(directory: &Path) -> Result<(), BinariesError> {
     if output.status.success() {
         return Ok(());
     }
-    Err(BinariesError::Build { output: String::from_utf8_lossy(&output.stderr).into_owned() })
+    let what = what.iter().map(|argument| (*argument).to_owned()).collect();
+    Err(BinariesError::Build { what, output: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 
 /// Marks of runs that have ended; the one being made is written afterwards.
