@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fixtures::cafe::{Cafe, OrderNumber};
-use greenroom::drive::EventStream;
+use greenroom::drive::{Event, EventError, EventStream};
 use greenroom::scenario::Failure;
 use serde_json::Value;
 
@@ -48,10 +48,25 @@ pub(crate) async fn rows(stage: &Cafe<'_>, table: &'static str) -> Result<i64, F
 pub(crate) async fn hear(stream: &mut EventStream, count: usize) -> Result<Vec<OrderNumber>, Failure> {
     let mut heard = Vec::new();
     while heard.len() < count {
-        let event = stream.next(ANNOUNCEMENT).await?;
-        let data: Value = serde_json::from_str(&event.data)?;
-        let number = data["orderNumber"].as_str().and_then(OrderNumber::parse).filter(|_| event.event == "finished");
-        heard.push(number.ok_or_else(|| Failure::new(format!("not an announcement: {event:?}")))?);
+        heard.push(announced(&stream.next(ANNOUNCEMENT).await?)?);
     }
     Ok(heard)
+}
+
+/// What a client still hears of from a barista that has ended.
+pub(crate) async fn hear_to_the_end(stream: &mut EventStream) -> Result<Vec<OrderNumber>, Failure> {
+    let mut heard = Vec::new();
+    loop {
+        match stream.next(ANNOUNCEMENT).await {
+            Ok(event) => heard.push(announced(&event)?),
+            Err(EventError::Ended | EventError::Broken(_)) => return Ok(heard),
+            Err(silent @ EventError::Silent(_)) => return Err(silent.into()),
+        }
+    }
+}
+
+fn announced(event: &Event) -> Result<OrderNumber, Failure> {
+    let data: Value = serde_json::from_str(&event.data)?;
+    let number = data["orderNumber"].as_str().and_then(OrderNumber::parse).filter(|_| event.event == "finished");
+    number.ok_or_else(|| Failure::new(format!("not an announcement: {event:?}")))
 }
