@@ -36,6 +36,27 @@ fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
     })
 }
 
+/// Goal: what a dead instance has won for its users is sent and written by the one that lives.
+/// Method: as before, but with a second instance, and nobody restarts the first.
+#[test]
+fn another_instance_sends_what_a_dead_one_won() -> Verdict {
+    let two = coupon::adjusted().instances(2).variable("COUPON_CLAIM_DURATION", "4s").variable("COUPON_LIMIT", 10);
+    two.scenario(async |stage| {
+        stage.environment().signal("kafka", PartSignal::Pause).await?;
+        for user in 1..=10 {
+            assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
+        }
+        assert_eq!(stage.coupons.pending().await?, 10, "counted, told, and not acknowledged");
+        stage.kill_service().await?;
+        stage.environment().signal("kafka", PartSignal::Resume).await?;
+        // Not settled, which would ask the dead one too.
+        eventually(async || has_coupons(stage, 10).await).await?;
+        assert_eq!(owners(stage).await?, (1..=10).collect::<Vec<_>>());
+        assert_eq!(stage.instance(2)?.apply(11).await?, Outcome::SoldOut);
+        Ok(())
+    })
+}
+
 /// Goal: a redelivered record issues no second coupon.
 #[test]
 fn a_redelivery_issues_no_second_coupon() -> Verdict {
