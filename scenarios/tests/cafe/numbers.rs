@@ -102,6 +102,7 @@ async fn busy(stage: &Cafe<'_>) -> Result<Vec<cafe::OrderNumber>, Failure> {
 
 /// Goal: an order that is rolled back leaves no gap, also while others are being placed.
 /// Method: the database refuses one drink after the number was given out; every other order is for that drink.
+/// At last the day is wound on to its last number: the order after that is refused, and not numbered 10000 or 0.
 #[test]
 fn a_rolled_back_order_leaves_no_gap() -> Verdict {
     cafe::scenario(async |stage| {
@@ -121,6 +122,11 @@ fn a_rolled_back_order_leaves_no_gap() -> Verdict {
         assert_eq!(numbers.len(), 10);
         numbers.sort_unstable();
         assert_eq!(stored(stage).await?, numbers);
+
+        sqlx::query("UPDATE order_day SET last_sequence = 9998").execute(&stage.database().await?).await?;
+        assert_eq!(stage.order.order(&NewOrder::of("홍차", 1)).await?.order_number.sequence, 9999);
+        let full = stage.order.order(&NewOrder::of("홍차", 1)).await.refused()?;
+        assert_eq!((full.status, full.error_code.as_str()), (503, "CAFE_NUMBERS_EXHAUSTED"));
         Ok(())
     })
 }
