@@ -95,7 +95,7 @@ pub fn jvm_arguments(layout: Layout, toolchain: &Toolchain) -> Vec<String> {
 pub(crate) fn jvm_flags(layout: Layout) -> Vec<String> {
     let heap = match layout {
         // The young generation decides how much memory is touched before the first collection.
-        Layout::Colocated => ["-Xmx256m", "-Xmn56m"],
+        Layout::Colocated => ["-Xmx256m", "-Xmn48m"],
         Layout::Separate => ["-Xmx192m", "-Xmn32m"],
     };
     let flags = [

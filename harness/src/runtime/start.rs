@@ -222,11 +222,14 @@ impl Starter<'_> {
         let programs_follow = plan.parts.iter().any(|part| matches!(part.kind, Kind::Program { .. }));
         let prepared = async {
             wire::cluster_listed(&brokers, deadline).await?;
-            wire::make_topics(&brokers, &topics, &self.internal_topics, deadline).await?;
+            let making = wire::make_topics(&brokers, &topics, &self.internal_topics, deadline);
             if !programs_follow {
-                wire::acknowledge(&brokers, wire::READY_TOPIC, deadline).await?;
+                // The record goes on its way as soon as its topic has a leader, while others still get their replicas.
+                let acknowledged = wire::acknowledge(&brokers, wire::READY_TOPIC, deadline);
+                tokio::try_join!(Box::pin(making), Box::pin(acknowledged))?;
                 return Ok(None);
             }
+            making.await?;
             // Programs that ask for a coordinator which is still being loaded ask again a second later.
             Box::pin(wire::warm(&brokers, deadline)).await.map(Some)
         };
