@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod fault;
 mod inspect;
 mod start;
 mod wanted;
@@ -27,6 +28,8 @@ pub(crate) enum TestEnv {
     Logs(inspect::Logs),
     /// End an environment.
     Down(inspect::Down),
+    /// Break something in a running environment, or heal it.
+    Fault(fault::Fault),
     /// Say what is missing on this machine and how to get it.
     Doctor,
     /// Print everything that would run, without starting anything.
@@ -41,6 +44,7 @@ pub(crate) fn test_env(command: TestEnv) -> anyhow::Result<ExitCode> {
         TestEnv::Status(status) => status.run(),
         TestEnv::Logs(logs) => logs.run(),
         TestEnv::Down(down) => down.run(),
+        TestEnv::Fault(fault) => fault.run(),
         TestEnv::Doctor => doctor::run(),
         TestEnv::Plan(plan) => plan.run(),
     }

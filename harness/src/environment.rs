@@ -3,6 +3,8 @@
 //! [`Environment::start`] asks the supervisor for one and returns when the first real operation would succeed.
 //! It ends when the handle is dropped or its process dies; [`Environment::release`] is the good manner.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +15,14 @@ use crate::artifacts::{self, PrepareError, PrepareOptions};
 use crate::binaries::{self, BinariesError, GREENROOM};
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Scope};
+use crate::runtime::Waited;
 use crate::snapshot;
 use crate::spec::Spec;
 use crate::supervisor::client::{self, ClientError, Lease, News};
-use crate::supervisor::protocol::{Event, Order, PartSignal, Summary};
+use crate::supervisor::protocol::{Action, Event, Order, PartSignal, Summary};
 use crate::supervisor::state::{StateError, Workspace};
+
+pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 
 /// How long a start may take before it is given up, unless the caller says otherwise.
 pub const START_DEADLINE: Duration = Duration::from_secs(120);
@@ -62,6 +67,9 @@ pub enum EnvironmentError {
     /// What happened could not be read.
     #[error("failed to observe")]
     Collect(#[from] ObserveError),
+    /// A part did not come to the state that was waited for.
+    #[error("failed to wait for a part")]
+    Part(#[from] Waited),
     /// A background task failed.
     #[error("failed to run a background task")]
     Task(#[from] tokio::task::JoinError),
@@ -209,7 +217,7 @@ impl Environment {
     /// # Errors
     /// There is no such running part.
     pub async fn signal(&mut self, part: &str, signal: PartSignal) -> Result<(), EnvironmentError> {
-        Ok(self.lease.signal(part, signal).await?)
+        self.act(Action::Signal { part: part.to_owned(), signal }).await
     }
 
     /// Starts a part again that has ended.
@@ -217,7 +225,11 @@ impl Environment {
     /// # Errors
     /// There is no such ended part, or it did not become ready.
     pub async fn restart(&mut self, part: &str) -> Result<(), EnvironmentError> {
-        Ok(self.lease.restart(part).await?)
+        self.act(Action::Restart { part: part.to_owned() }).await
+    }
+
+    async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {
+        Ok(self.lease.act(action).await?)
     }
 
     /// How every part is.

@@ -12,6 +12,7 @@ mod attempts;
 pub mod binaries;
 pub mod drive;
 pub mod environment;
+pub mod link;
 pub mod node;
 pub mod observe;
 pub mod parent_death;

@@ -22,8 +22,10 @@ pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
 pub struct NodeSettings<'a> {
     /// Its id, from 1; node `i` takes the `i`-th of the ports.
     pub node_id: u32,
-    /// Address that it binds and advertises.
+    /// Address that it advertises, where the links in front of it listen.
     pub host: Ipv4Addr,
+    /// Address that it listens on; `host` itself where there are no links.
+    pub backstage: Ipv4Addr,
     /// Client ports of all nodes, in order of their ids.
     pub client_ports: &'a [u16],
     /// Controller ports of all nodes, in order of their ids.
@@ -149,17 +151,17 @@ pub(crate) fn archive_flags(archive: &Archive) -> Vec<String> {
 }
 
 fn identity(file: &mut Properties, settings: &NodeSettings<'_>) {
-    let host = settings.host;
+    let NodeSettings { host, backstage, .. } = settings;
     let client = NodeSettings::own(settings.client_ports, settings.node_id);
     let controller = NodeSettings::own(settings.controller_ports, settings.node_id);
-    let listeners = format!("CLIENT://{host}:{client},CONTROLLER://{host}:{controller}");
+    let listeners = |address: &Ipv4Addr| format!("CLIENT://{address}:{client},CONTROLLER://{address}:{controller}");
     let voters: Vec<String> =
         (1..).zip(settings.controller_ports).map(|(id, port): (u32, &u16)| format!("{id}@{host}:{port}")).collect();
     file.set("process.roles", "broker,controller");
     file.set("node.id", settings.node_id);
     file.set("controller.quorum.voters", voters.join(","));
-    file.set("listeners", &listeners);
-    file.set("advertised.listeners", &listeners);
+    file.set("listeners", listeners(backstage));
+    file.set("advertised.listeners", listeners(host));
     file.set("listener.security.protocol.map", "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT");
     file.set("controller.listener.names", "CONTROLLER");
     file.note("The client listener carries replication too: one set of network threads less.");
@@ -272,6 +274,7 @@ mod tests {
         NodeSettings {
             node_id: 2,
             host: Ipv4Addr::new(127, 18, 4, 7),
+            backstage: Ipv4Addr::new(127, 130, 4, 7),
             client_ports: &[9092, 9093, 9094],
             controller_ports: &[9192, 9193, 9194],
             data_dir,
@@ -283,11 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_binds_its_own_ports_and_knows_all_voters() {
+    fn a_node_binds_its_own_ports_advertises_its_links_and_knows_all_voters() {
         let text = server_properties(&settings(Path::new("/data/kafka-2"), Timings::Fast));
-        let listeners = "CLIENT://127.18.4.7:9093,CONTROLLER://127.18.4.7:9193";
-        assert!(text.contains(&format!("\nlisteners={listeners}\n")), "{text}");
-        assert!(text.contains(&format!("\nadvertised.listeners={listeners}\n")), "{text}");
+        let own = "\nlisteners=CLIENT://127.130.4.7:9093,CONTROLLER://127.130.4.7:9193\n";
+        assert!(text.contains(own), "{text}");
+        let advertised = "\nadvertised.listeners=CLIENT://127.18.4.7:9093,CONTROLLER://127.18.4.7:9193\n";
+        assert!(text.contains(advertised), "{text}");
         let voters = "controller.quorum.voters=1@127.18.4.7:9192,2@127.18.4.7:9193,3@127.18.4.7:9194\n";
         assert!(text.contains(voters), "{text}");
     }

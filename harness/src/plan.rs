@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::link::PlannedLink;
 use crate::spec::{Layout, ProgramSpec, Spec};
 use crate::toolchain::Toolchain;
 pub(crate) use part::CONTROLLER_PORT_OFFSET;
@@ -29,8 +30,10 @@ pub struct Site {
     pub environment: String,
     /// Identity of the supervisor that owns it.
     pub supervisor: String,
-    /// Loopback address of its own.
+    /// Loopback address of its own, where clients find everything.
     pub address: Ipv4Addr,
+    /// Loopback address that the parts behind links listen on; `address` itself where there are no links.
+    pub backstage: Ipv4Addr,
     /// Directory of its own; gone with it.
     pub directory: PathBuf,
     /// Where the binaries of the workspace lie.
@@ -63,6 +66,8 @@ pub struct Plan {
     pub topics: Vec<PlannedTopic>,
     /// The parts, infrastructure first.
     pub parts: Vec<Part>,
+    /// What stands in front of them.
+    pub links: Vec<PlannedLink>,
 }
 
 /// A topic with nothing left to default.
@@ -85,7 +90,7 @@ pub struct Part {
     pub kind: Kind,
     /// What a person is told of it, such as `Apache Kafka 4.3.2, 3 brokers`.
     pub version: String,
-    /// Addresses that it listens on, the one for clients first.
+    /// Where clients find it, the first address first: those of its links, where it has some.
     pub addresses: Vec<SocketAddrV4>,
     /// Directories made before it starts.
     pub directories: Vec<PathBuf>,
@@ -198,6 +203,7 @@ impl Plan {
             name: spec.name.clone(),
             layout: spec.kafka.as_ref().map(|kafka| kafka.layout),
             topics: planned_topics(spec),
+            links: part::links(spec, &parts, &site),
             variables,
             parts,
             site,

@@ -24,6 +24,9 @@ pub use read::{SpecError, read, read_str};
 pub struct Spec {
     /// Short name of the system, used in identifiers and file names.
     pub name: String,
+    /// Whether links stand in front of the parts, so that the ways to them can be broken; see [`crate::link`].
+    #[serde(default = "yes")]
+    pub links: bool,
     /// The Kafka cluster; absent where the system needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSpec>,
@@ -173,6 +176,9 @@ pub struct ProgramSpec {
     /// Whether it is the system under test; `--only infrastructure` leaves those out.
     #[serde(default)]
     pub under_test: bool,
+    /// Whether a link stands in front of it, which can be broken; it must then listen on `{bind}`.
+    #[serde(default)]
+    pub link: bool,
     /// Path that answers 200 once the program can do its work.
     #[serde(default = "health")]
     pub ready: String,
@@ -181,6 +187,9 @@ pub struct ProgramSpec {
     pub variables: BTreeMap<String, String>,
 }
 
+fn yes() -> bool {
+    true
+}
 fn one() -> u16 {
     1
 }

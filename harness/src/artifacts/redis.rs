@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::child::find_program;
@@ -38,21 +38,28 @@ pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -
         io::copy(&mut packed, &mut file).map_err(at("write", &binary))?;
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).map_err(at("set the mode of", &binary))
     })?;
-    Ok(Redis { binary: entry.path.join("redis-server"), version: version.to_owned() })
+    // The file's name is that of the jar's release: the program knows better what it is.
+    let binary = entry.path.join("redis-server");
+    let told = told_version(&binary).unwrap_or_else(|| version.to_owned());
+    Ok(Redis { binary, version: told })
 }
 
 /// The system's server, unless it is too old or does not tell its version.
 fn of_the_system(binary: PathBuf) -> Option<Redis> {
-    let output = Command::new(&binary).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = system_version(&text)?.to_owned();
+    let version = told_version(&binary)?;
     let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
     // Links are not followed: where `redis-server` is one, Redis tells by its name what it is to be.
     (numbers.as_slice() >= OLDEST.as_slice()).then_some(Redis { binary, version })
 }
 
+/// What a server says of itself.
+fn told_version(binary: &Path) -> Option<String> {
+    let output = Command::new(binary).arg("--version").output().ok()?;
+    version_in(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned)
+}
+
 /// `Redis server v=7.0.15 sha=…`
-fn system_version(output: &str) -> Option<&str> {
+fn version_in(output: &str) -> Option<&str> {
     output.split_whitespace().find_map(|word| word.strip_prefix("v="))
 }
 
@@ -76,7 +83,7 @@ mod tests {
     #[test]
     fn versions_are_read() {
         let output = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=x\n";
-        assert_eq!(system_version(output), Some("7.0.15"));
+        assert_eq!(version_in(output), Some("7.0.15"));
         let names = ["redis-server-6.2.6-v5-linux-amd64", "redis-server-6.2.7-linux-arm64", "redis/X.class"];
         let names = names.map(str::to_owned);
         let (_, version) = for_this_machine(&names).unwrap();

@@ -1,4 +1,4 @@
-//! `status`, `logs` and `down`: environments that run, whoever holds them.
+//! `status`, `logs` and `down`: environments that run, whoever holds them. Choosing one of them is here too.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -118,7 +118,7 @@ impl Down {
 }
 
 /// All environments of this workspace, each with a connection to its supervisor.
-async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
+pub(super) async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
     let mut environments = Vec::new();
     for house in Workspace::here()?.houses()? {
         // A dead supervisor's directory answers nobody; the next start sweeps it.
@@ -141,7 +141,10 @@ async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
     Ok(environments)
 }
 
-fn choose(environments: Vec<(Connection, Summary)>, wanted: Option<&str>) -> anyhow::Result<(Connection, Summary)> {
+pub(super) fn choose(
+    environments: Vec<(Connection, Summary)>,
+    wanted: Option<&str>,
+) -> anyhow::Result<(Connection, Summary)> {
     let known: Vec<_> = environments.iter().map(|(_, summary)| summary.environment.clone()).collect();
     let mut fitting = environments.into_iter().filter(|(_, summary)| wanted.is_none_or(|id| id == summary.environment));
     match (fitting.next(), fitting.next()) {

@@ -169,6 +169,7 @@ impl PlanCommand {
             environment: format!("{}-0-0", spec.name),
             supervisor: "none".to_owned(),
             address: Ipv4Addr::new(127, 16, 0, 1),
+            backstage: Ipv4Addr::new(127, 128, 0, 1),
             directory: workspace.directory.join("plan"),
             binaries: binaries::built()?,
         };

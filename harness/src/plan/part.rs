@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use super::template::Names;
 use super::{Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
+use crate::link::PlannedLink;
 use crate::node::{self, NodeSettings};
-use crate::spec::{KafkaSpec, Layout, PostgresSpec, ProgramSpec, RedisSpec};
+use crate::spec::{KafkaSpec, Layout, PostgresSpec, ProgramSpec, RedisSpec, Spec};
 use crate::toolchain::Toolchain;
 
 /// Controllers listen this far above the client port of their node.
@@ -39,6 +40,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, toolchain: &Toolchain, si
         let settings = NodeSettings {
             node_id: u32::from(*id),
             host: site.address,
+            backstage: site.backstage,
             client_ports: &client_ports,
             controller_ports: &controller_ports,
             data_dir: &data_dir,
@@ -76,7 +78,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, toolchain: &Toolchain, si
 pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Site) -> Part {
     let data = site.directory.join("postgres");
     let settings = [
-        format!("listen_addresses={}", site.address),
+        format!("listen_addresses={}", site.backstage),
         format!("port={}", postgres.port),
         // Clients come over TCP only; a socket file would be one more thing to name and remove.
         "unix_socket_directories=".to_owned(),
@@ -119,7 +121,7 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
     let command = [
         &toolchain.redis.binary.display().to_string(),
         "--bind",
-        &site.address.to_string(),
+        &site.backstage.to_string(),
         "--port",
         &redis.port.to_string(),
         "--dir",
@@ -156,7 +158,8 @@ pub(super) fn program(
 ) -> Result<Part, PlanError> {
     let name = instance_name(program, instance);
     let address = SocketAddrV4::new(site.address, program.port + instance);
-    let names = names.with("port", address.port().to_string());
+    let bind = if program.link { site.backstage } else { site.address };
+    let names = names.with("port", address.port().to_string()).with("bind", bind.to_string());
     let command = match &program.binary {
         Some(binary) => vec![site.binaries.join(binary).display().to_string()],
         None => {
@@ -182,6 +185,34 @@ pub(super) fn program(
         log: log(site, &name),
         name,
     })
+}
+
+/// What stands in front of the parts: brokers (for clients and for the quorum), stores, and programs that want it.
+pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink> {
+    if site.backstage == site.address {
+        return Vec::new();
+    }
+    let link = |to: &str, port: u16| PlannedLink {
+        to: to.to_owned(),
+        front: SocketAddrV4::new(site.address, port),
+        back: SocketAddrV4::new(site.backstage, port),
+    };
+    let brokers = spec.kafka.iter().flat_map(|kafka| {
+        let ports = (1..=kafka.brokers).map(|id| (id, kafka.port + id - 1));
+        ports
+            .flat_map(|(id, port)| [port, port + CONTROLLER_PORT_OFFSET].map(|port| link(&format!("kafka-{id}"), port)))
+    });
+    let wanted = |part: &&Part| match part.kind {
+        Kind::Postgres { .. } | Kind::Redis => true,
+        Kind::Program { .. } => spec.programs.iter().any(|program| program.link && is_instance_of(program, &part.name)),
+        Kind::Kafka => false,
+    };
+    let others = parts.iter().filter(wanted);
+    brokers.chain(others.flat_map(|part| part.addresses.iter().map(|at| link(&part.name, at.port())))).collect()
+}
+
+fn is_instance_of(program: &ProgramSpec, part: &str) -> bool {
+    (0..program.instances).any(|instance| instance_name(program, instance) == part)
 }
 
 fn file_name(command: &[String]) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Names: `address`, `environment`, `directory`; `kafka.host`, `kafka.port` (of the first broker), `kafka.brokers`
 //! (comma list); `postgres.host`, `.port`, `.user`, `.password`, `.database`, `.url`; `redis.host`, `.port`, `.url`;
-//! `PROGRAM.host`, `.port`, `.url`; and, for a program itself, `port`. `{{` and `}}` stand for the braces.
+//! `PROGRAM.host`, `.port`, `.url`; and, for a program itself, `port` and `bind` (the address that it listens on). `{{` and `}}` stand for the braces.
 
 use std::collections::BTreeMap;
 

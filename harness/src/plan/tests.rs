@@ -16,8 +16,9 @@ database = "shop"
 [redis]
 [[programs]]
 name = "helper"
-command = ["/usr/bin/helper", "--listen", "{address}:{port}"]
+command = ["/usr/bin/helper", "--listen", "{bind}:{port}"]
 port = 8000
+link = true
 [[programs]]
 name = "shop"
 binary = "shop"
@@ -41,6 +42,7 @@ fn site() -> Site {
         environment: "example-1-1".to_owned(),
         supervisor: "1-1".to_owned(),
         address: Ipv4Addr::new(127, 18, 4, 7),
+        backstage: Ipv4Addr::new(127, 130, 4, 7),
         directory: "/state/my environments/example-1-1".into(),
         binaries: "/target/debug".into(),
     }

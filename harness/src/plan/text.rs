@@ -20,6 +20,12 @@ impl Display for Plan {
             let (partitions, replication) = (topic.partitions, topic.replication);
             writeln!(formatter, "  {}: {partitions} partitions, replication {replication}", topic.name)?;
         }
+        if !self.links.is_empty() {
+            writeln!(formatter, "\nlinks")?;
+        }
+        for link in &self.links {
+            writeln!(formatter, "  {} to {}, which listens on {}", link.front, link.to, link.back)?;
+        }
         self.parts.iter().try_for_each(|part| write!(formatter, "\n{}", told(part)?))
     }
 }
@@ -28,7 +34,7 @@ fn told(part: &Part) -> Result<String, fmt::Error> {
     let mut text = String::new();
     let addresses: Vec<_> = part.addresses.iter().map(ToString::to_string).collect();
     writeln!(text, "part {} ({})", part.name, part.version)?;
-    writeln!(text, "  listens on {}", addresses.join(", "))?;
+    writeln!(text, "  found at {}", addresses.join(", "))?;
     writeln!(text, "  logs to {}", part.log.display())?;
     writeln!(text, "  works in {}", part.directory.display())?;
     for directory in &part.directories {

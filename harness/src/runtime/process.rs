@@ -129,6 +129,14 @@ impl Processes {
         self.lock().processes.get(part).map(|process| process.pid.as_raw())
     }
 
+    /// Sessions of the parts that run, each led by the part's own process.
+    #[must_use]
+    pub fn sessions(&self) -> BTreeMap<i32, String> {
+        let registry = self.lock();
+        let running = registry.processes.iter().filter(|(_, process)| process.exit.borrow().is_none());
+        running.map(|(part, process)| (process.pid.as_raw(), part.clone())).collect()
+    }
+
     /// Sends a signal to the process group of a running part; `false` if it does not run.
     pub fn signal(&self, part: &str, signal: Signal) -> bool {
         let registry = self.lock();

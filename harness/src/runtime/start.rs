@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -85,6 +86,14 @@ pub enum StartError {
     Prepare {
         /// The directory or file.
         path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A link could not listen.
+    #[error("failed to listen at {address} for a link")]
+    Link {
+        /// Where.
+        address: SocketAddrV4,
         /// The cause.
         source: std::io::Error,
     },

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 /// Second octets in use: 127.16.0.1 to 127.127.255.254, away from 127.0.0.1 and its neighbours.
-const SECOND_OCTETS: std::ops::RangeInclusive<u8> = 16..=127;
+const SECOND_OCTETS: RangeInclusive<u8> = 16..=127;
+/// As many again, for what stands behind the links.
+const SECOND_OCTETS_BACKSTAGE: RangeInclusive<u8> = 128..=239;
 /// Addresses tried before the allocator gives up.
 const TRIES_MAX: u32 = 64;
 
@@ -103,9 +106,10 @@ impl Addresses {
         for tried in 1..=TRIES_MAX {
             let Some(claim) = self.lock_next() else { continue };
             let address = claim.address();
-            let taken = ports.iter().find_map(|port| {
-                let bound = TcpListener::bind(SocketAddrV4::new(address, *port));
-                bound.err().map(|source| (*port, source))
+            let both = ports.iter().flat_map(|port| [(address, *port), (claim.backstage(), *port)]);
+            let taken = both.into_iter().find_map(|(address, port)| {
+                let bound = TcpListener::bind(SocketAddrV4::new(address, port));
+                bound.err().map(|source| (port, source))
             });
             match taken {
                 None => return Ok(claim),
@@ -141,10 +145,19 @@ impl Addresses {
 }
 
 impl Claim {
-    /// The address.
+    /// The address that clients know.
     pub(super) fn address(&self) -> Ipv4Addr {
+        self.at(SECOND_OCTETS)
+    }
+
+    /// The address that parts listen on behind their links; claimed with the other one.
+    pub(super) fn backstage(&self) -> Ipv4Addr {
+        self.at(SECOND_OCTETS_BACKSTAGE)
+    }
+
+    fn at(&self, second_octets: RangeInclusive<u8>) -> Ipv4Addr {
         let (high, low) = (self.index / 254, self.index % 254);
-        let second = u32::from(*SECOND_OCTETS.start()) + high / 256;
+        let second = u32::from(*second_octets.start()) + high / 256;
         Ipv4Addr::from((127 << 24) | (second << 16) | ((high % 256) << 8) | (low + 1))
     }
 }

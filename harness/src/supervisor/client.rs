@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::protocol::{Event, Incoming, Order, Outgoing, PartSignal, Request, Summary, sides};
+use super::protocol::{Action, Event, Incoming, Order, Outgoing, Request, Summary, sides};
 use super::state::{House, StateError, Workspace};
 use crate::plan::Plan;
 use crate::report::Problem;
@@ -186,6 +186,14 @@ impl Connection {
         self.ask(&Request::End { environment }).await.map(drop)
     }
 
+    /// Does something to an environment that somebody else may hold; returns when it is done.
+    ///
+    /// # Errors
+    /// There is no such environment, it could not be done, or the connection broke.
+    pub async fn act(&mut self, environment: Option<String>, action: Action) -> Result<(), ClientError> {
+        self.ask(&Request::Act { environment, action }).await.map(drop)
+    }
+
     async fn ask(&mut self, request: &Request) -> Result<Event, ClientError> {
         self.send(request).await?;
         loop {
@@ -228,20 +236,12 @@ impl Lease {
         }
     }
 
-    /// Sends a signal to a part.
+    /// Does something to the environment; returns when it is done.
     ///
     /// # Errors
-    /// There is no such running part, or the connection broke.
-    pub async fn signal(&mut self, part: &str, signal: PartSignal) -> Result<(), ClientError> {
-        self.connection.ask(&Request::Signal { part: part.to_owned(), signal }).await.map(drop)
-    }
-
-    /// Starts a part again that has ended, and returns when it is ready.
-    ///
-    /// # Errors
-    /// There is no such ended part, it did not become ready, or the connection broke.
-    pub async fn restart(&mut self, part: &str) -> Result<(), ClientError> {
-        self.connection.ask(&Request::Restart { part: part.to_owned() }).await.map(drop)
+    /// It could not be done, or the connection broke.
+    pub async fn act(&mut self, action: Action) -> Result<(), ClientError> {
+        self.connection.act(None, action).await
     }
 
     /// How every part is.

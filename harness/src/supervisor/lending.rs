@@ -9,13 +9,17 @@ use nix::sys::signal::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::protocol::{Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
+use super::protocol::{Action, Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
 use super::serve::Server;
 use super::tenancy::Tenancy;
+use crate::link::LinkError;
 use crate::plan::{Plan, Scope, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
 use crate::spec::Layout;
+
+/// What to do about brokers that share a process.
+const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `--layout separate`";
 
 impl Server {
     pub(super) async fn converse(self: &Arc<Self>, stream: UnixStream) {
@@ -34,9 +38,11 @@ impl Server {
                     self.changed.notify_one();
                     Event::Done
                 }
-                Request::Release | Request::Keep | Request::Signal { .. } | Request::Restart { .. } => {
-                    Event::Failed(Problem::new("this connection holds no lease"))
-                }
+                Request::Act { environment, action } => match self.find(environment.as_deref()) {
+                    Ok(tenancy) => self.act(&tenancy, action).await,
+                    Err(problem) => Event::Failed(problem),
+                },
+                Request::Release | Request::Keep => Event::Failed(Problem::new("this connection holds no lease")),
             };
             if outgoing.send(&event).await.is_err() {
                 return;
@@ -86,6 +92,7 @@ impl Server {
             environment: environment.clone(),
             supervisor: self.identity.clone(),
             address: claim.address(),
+            backstage: if order.spec.links { claim.backstage() } else { claim.address() },
             binaries: order.binaries.clone(),
         };
         let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
@@ -145,22 +152,18 @@ impl Server {
             };
             let event = match request {
                 None | Some(Request::Release) => return,
-                Some(Request::Signal { part, signal }) => signalled(tenancy, &part, signal),
-                Some(Request::Restart { part }) => {
-                    let restarted = tokio::select! {
-                        restarted = tenancy.restart(&part, &self.spawner) => restarted,
-                        // Whatever the client says before it has its answer, it no longer waits for it.
-                        _ = requests.recv() => return,
-                        () = tenancy.ending() => return,
-                    };
-                    restarted.map_or_else(|error| Event::Failed(Problem::from_error(&error)), |()| Event::Done)
-                }
+                Some(Request::Act { environment: None, action }) => tokio::select! {
+                    event = self.act(tenancy, action) => event,
+                    // Whatever the client says before it has its answer, it no longer waits for it.
+                    _ = requests.recv() => return,
+                    () = tenancy.ending() => return,
+                },
                 Some(Request::Keep) => match tenancy.keep() {
                     Ok(directory) => Event::Kept { directory },
                     Err(error) => Event::Failed(Problem::from_error(&error)),
                 },
                 Some(Request::Status) => Event::Status(vec![tenancy.summary()]),
-                Some(Request::Start(_) | Request::End { .. } | Request::Retire) => {
+                Some(Request::Start(_) | Request::End { .. } | Request::Act { .. } | Request::Retire) => {
                     Event::Failed(Problem::new("this connection already holds a lease; use another one"))
                 }
             };
@@ -168,6 +171,27 @@ impl Server {
                 return;
             }
         }
+    }
+
+    /// The environment of this id.
+    fn find(&self, environment: Option<&str>) -> Result<Arc<Tenancy>, Problem> {
+        let Some(id) = environment else {
+            return Err(Problem::new("this connection holds no lease").hint("name an environment"));
+        };
+        let found = self.lock().get(id).cloned();
+        found.ok_or_else(|| Problem::new(format!("there is no environment {id}")))
+    }
+
+    /// Does something to an environment.
+    async fn act(&self, tenancy: &Arc<Tenancy>, action: Action) -> Event {
+        let done = match action {
+            Action::Signal { part, signal } => return signalled(tenancy, &part, signal),
+            Action::Restart { part } => {
+                tenancy.restart(&part, &self.spawner).await.map_err(|error| Problem::from_error(&error))
+            }
+            Action::Link { route, change } => tenancy.change_link(&route, change).map_err(|error| link_problem(&error)),
+        };
+        done.map_or_else(Event::Failed, |()| Event::Done)
     }
 
     async fn end(&self, environment: Option<&str>) -> Event {
@@ -227,10 +251,21 @@ fn failure(tenancy: &Tenancy, error: &StartError) -> Problem {
     }
 }
 
+fn link_problem(error: &LinkError) -> Problem {
+    let problem = Problem::from_error(error);
+    match error {
+        LinkError::SharedProcess { .. } => problem.hint(SEPARATE),
+        LinkError::UnknownTarget { .. }
+        | LinkError::UnknownSource { .. }
+        | LinkError::Whole { .. }
+        | LinkError::Impossible(_) => problem,
+    }
+}
+
 fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
     let signal = match signal {
         PartSignal::Stop => Signal::SIGTERM,
-        PartSignal::Kill => Signal::SIGKILL,
+        PartSignal::Kill => tenancy.death_signal(part),
         PartSignal::Pause => Signal::SIGSTOP,
         PartSignal::Resume => Signal::SIGCONT,
     };
@@ -240,9 +275,7 @@ fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
     let colocated = tenancy.plan.layout == Some(Layout::Colocated);
     if colocated && part.starts_with("kafka-") {
         let problem = Problem::new(format!("the brokers share one process, so {part} cannot be signalled alone"));
-        return Event::Failed(
-            problem.hint("ask for `layout = \"separate\"` in the description, or `--layout separate`"),
-        );
+        return Event::Failed(problem.hint(SEPARATE));
     }
     let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
     Event::Failed(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::link::{Change, Route};
 use crate::plan::{Plan, Scope};
 use crate::report::Problem;
 use crate::runtime::PartState;
@@ -27,17 +28,12 @@ pub enum Request {
     Release,
     /// On a connection with a lease: keep its logs, plan and description. Answered with [`Event::Kept`].
     Keep,
-    /// On a connection with a lease: send a signal to a part.
-    Signal {
-        /// The part.
-        part: String,
-        /// What to do to it.
-        signal: PartSignal,
-    },
-    /// On a connection with a lease: start a part again that has ended, at the same addresses.
-    Restart {
-        /// The part.
-        part: String,
+    /// Do something to an environment.
+    Act {
+        /// Which; absent on a connection with a lease, which has its own.
+        environment: Option<String>,
+        /// What.
+        action: Action,
     },
     /// Tell of all environments.
     Status,
@@ -50,13 +46,38 @@ pub enum Request {
     Retire,
 }
 
+/// What can be done to a running environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Send a signal to a part.
+    Signal {
+        /// The part.
+        part: String,
+        /// Which.
+        signal: PartSignal,
+    },
+    /// Start a part again that has ended, at the same addresses.
+    Restart {
+        /// The part.
+        part: String,
+    },
+    /// Break or heal the way from a client to a part.
+    Link {
+        /// Which way.
+        route: Route,
+        /// What becomes of it.
+        change: Change,
+    },
+}
+
 /// What can be done to a part by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartSignal {
     /// SIGTERM: end in good order.
     Stop,
-    /// SIGKILL.
+    /// SIGKILL; to PostgreSQL SIGQUIT, its immediate shutdown, which loses as much and leaves no shared memory behind.
     Kill,
     /// SIGSTOP.
     Pause,

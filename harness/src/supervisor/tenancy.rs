@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::addresses::Claim;
 use super::protocol::{Event, Order, PartSummary, Summary};
+use crate::link::{Change, LinkError, Links, Route, Sources};
 use crate::plan::{Kind, Plan};
 use crate::runtime::start::Starter;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
@@ -25,6 +26,7 @@ pub(super) struct Tenancy {
     pub(super) plan: Plan,
     pub(super) order: Order,
     pub(super) processes: Arc<Processes>,
+    links: OnceLock<Links>,
     since: SystemTime,
     parts: Mutex<BTreeMap<String, (PartState, Option<u64>)>>,
     ready: AtomicBool,
@@ -48,6 +50,7 @@ impl Tenancy {
             plan,
             order,
             processes: Arc::default(),
+            links: OnceLock::new(),
             since: SystemTime::now(),
             ready: AtomicBool::new(false),
             claim: Mutex::new(Some(claim)),
@@ -61,6 +64,10 @@ impl Tenancy {
         spawner: &Spawner,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(), StartError> {
+        let processes = Arc::clone(&self.processes);
+        let links = Links::open(&self.plan.links, Sources::new(move || processes.sessions())).await;
+        let links = links.map_err(|(address, source)| StartError::Link { address, source })?;
+        let _ = self.links.set(links);
         let steps = Steps { tenancy: self, events };
         runtime::start(&self.plan, &self.order.spec.observe.history, &self.starter(spawner, &steps)).await?;
         self.ready.store(true, Ordering::Release);
@@ -72,6 +79,15 @@ impl Tenancy {
         let (events, _unheard) = mpsc::unbounded_channel();
         let steps = Steps { tenancy: self, events };
         runtime::start::restart(&self.plan, part, &self.starter(spawner, &steps)).await
+    }
+
+    /// Breaks or heals a link.
+    pub(super) fn change_link(&self, route: &Route, change: Change) -> Result<(), LinkError> {
+        let parts = self.plan.parts.iter().map(|part| part.name.clone()).collect();
+        match self.links.get() {
+            Some(links) => links.change(route, change, &parts),
+            None => Err(LinkError::UnknownTarget { to: route.to.clone(), known: "nothing yet".to_owned() }),
+        }
     }
 
     /// What starts parts of this environment, with a deadline that begins now.
@@ -111,6 +127,9 @@ impl Tenancy {
         if !self.processes.all_ended(END_LIMIT).await {
             self.processes.signal_all(|_| Signal::SIGKILL);
             self.processes.all_ended(END_LIMIT).await;
+        }
+        if let Some(links) = self.links.get() {
+            links.close().await;
         }
         let (environment, directory) = (self.plan.site.environment.clone(), self.plan.site.directory.clone());
         let removed = tokio::task::spawn_blocking(move || {
@@ -182,7 +201,8 @@ impl Tenancy {
         }
     }
 
-    fn death_signal(&self, part: &str) -> Signal {
+    /// What ends a part at once.
+    pub(super) fn death_signal(&self, part: &str) -> Signal {
         let kind = self.plan.part(part).map_or(&Kind::Redis, |part| &part.kind);
         runtime::death_signal(kind)
     }

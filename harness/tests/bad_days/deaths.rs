@@ -8,11 +8,19 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use greenroom::runtime;
-use greenroom::supervisor::protocol::PartSignal;
+use greenroom::supervisor::protocol::{Action, PartSignal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::stand::{INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, processes_of, processes_of_supervisor};
+
+fn signal(part: &str, signal: PartSignal) -> Action {
+    Action::Signal { part: part.to_owned(), signal }
+}
+
+fn restart(part: &str) -> Action {
+    Action::Restart { part: part.to_owned() }
+}
 
 /// Goal: giving back returns at once, and all is gone within a second.
 #[tokio::test]
@@ -133,13 +141,13 @@ async fn a_killed_part_comes_back_at_its_address() {
     let stand = Stand::new();
     let mut lease = stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts");
     let address = lease.plan.part("redis").expect("it has Redis").addresses[0];
-    lease.signal("redis", PartSignal::Kill).await.expect("Redis is killed");
+    lease.act(signal("redis", PartSignal::Kill)).await.expect("Redis is killed");
     let plan = lease.plan.clone();
     becomes_empty(Duration::from_secs(2), "processes", || processes_of(&plan)).await;
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens at {address}");
-    lease.restart("redis").await.expect("Redis comes back");
+    lease.act(restart("redis")).await.expect("Redis comes back");
     std::net::TcpStream::connect(address).expect("it listens at the same address");
-    let unknown = lease.signal("rabbit", PartSignal::Kill).await.expect_err("there is no such part");
+    let unknown = lease.act(signal("rabbit", PartSignal::Kill)).await.expect_err("there is no such part");
     assert_eq!(unknown.to_string(), "no running part rabbit; the parts are redis");
     lease.release().await.expect("it ends");
 }
@@ -155,20 +163,20 @@ async fn a_restarted_database_has_its_rows_and_a_failed_restart_is_told() {
     let pool = sqlx::PgPool::connect(&url).await.expect("a connection");
     sqlx::query("CREATE TABLE kept AS SELECT 7 AS number").execute(&pool).await.expect("a table");
     pool.close().await;
-    lease.signal("postgres", PartSignal::Stop).await.expect("PostgreSQL is asked to end");
+    lease.act(signal("postgres", PartSignal::Stop)).await.expect("PostgreSQL is asked to end");
     let plan = lease.plan.clone();
     becomes_empty(Duration::from_secs(5), "processes", || processes_of(&plan)).await;
-    lease.restart("postgres").await.expect("PostgreSQL comes back");
+    lease.act(restart("postgres")).await.expect("PostgreSQL comes back");
     let pool = sqlx::PgPool::connect(&url).await.expect("a connection");
     let kept: i32 = sqlx::query_scalar("SELECT number FROM kept").fetch_one(&pool).await.expect("the row");
     assert_eq!(kept, 7);
     pool.close().await;
 
-    lease.signal("postgres", PartSignal::Stop).await.expect("PostgreSQL is asked to end");
+    lease.act(signal("postgres", PartSignal::Stop)).await.expect("PostgreSQL is asked to end");
     becomes_empty(Duration::from_secs(5), "processes", || processes_of(&plan)).await;
     std::fs::remove_file(part.directory.join("PG_VERSION")).expect("the data directory is broken");
     let begun = Instant::now();
-    let said = lease.restart("postgres").await.expect_err("it cannot start").to_string();
+    let said = lease.act(restart("postgres")).await.expect_err("it cannot start").to_string();
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
     assert!(said.contains("postgres ended while starting (exit status: 1)"), "{said}");
     lease.release().await.expect("it ends");

@@ -85,6 +85,7 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
     };
     let alone = Spec {
         name: "alone".to_owned(),
+        links: false,
         kafka: Some(KafkaSpec { layout, timings, topics: Vec::new(), ..kafka.clone() }),
         postgres: None,
         redis: None,
@@ -97,6 +98,8 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
         environment: format!("alone-{}", std::process::id()),
         supervisor: "none".to_owned(),
         address: own_address(),
+        // By hand there are no links.
+        backstage: own_address(),
         directory: ground.path().join("alone"),
         binaries: ground.binaries.clone(),
     };

@@ -1,0 +1,244 @@
+//! What a story can do to the parts of its environment and to the ways between them, in one line each.
+//!
+//! Everything ends with the environment: the next one is as new.
+//!
+//! Deliberately absent: faults inside a part. What a system under test can be asked to do to itself is its own affair.
+
+use std::time::Duration;
+
+use super::{Environment, EnvironmentError};
+use crate::link::{Change, Fault, Flow, Route};
+use crate::runtime::PartState;
+use crate::scenario::eventually;
+use crate::supervisor::protocol::{Action, PartSignal};
+
+/// A part of a running environment.
+#[derive(Debug)]
+#[must_use = "nothing happens to a part before one of its verbs is called"]
+pub struct PartHandle<'a> {
+    environment: &'a mut Environment,
+    name: String,
+}
+
+/// The brokers of a running environment.
+#[derive(Debug)]
+#[must_use = "nothing happens to a broker before one of its verbs is called"]
+pub struct KafkaHandle<'a>(&'a mut Environment);
+
+/// The way from a client to a part.
+#[derive(Debug)]
+#[must_use = "nothing happens to a link before one of its verbs is called"]
+pub struct LinkHandle<'a> {
+    environment: &'a mut Environment,
+    route: Route,
+    flow: Flow,
+}
+
+impl Environment {
+    /// A part by its name, such as `shop` or `shop-2`.
+    pub fn part(&mut self, name: &str) -> PartHandle<'_> {
+        PartHandle { environment: self, name: name.to_owned() }
+    }
+
+    /// The database.
+    pub fn postgres(&mut self) -> PartHandle<'_> {
+        self.part("postgres")
+    }
+
+    /// The cache.
+    pub fn redis(&mut self) -> PartHandle<'_> {
+        self.part("redis")
+    }
+
+    /// The brokers.
+    pub fn kafka(&mut self) -> KafkaHandle<'_> {
+        KafkaHandle(self)
+    }
+
+    /// The way from one client, a part or [`OUTSIDE`](crate::link::OUTSIDE), to a part.
+    pub fn link(&mut self, from: &str, to: &str) -> LinkHandle<'_> {
+        let route = Route { from: Some(from.to_owned()), to: to.to_owned() };
+        LinkHandle { environment: self, route, flow: Flow::Both }
+    }
+
+    /// The ways of all clients to a part.
+    pub fn links_to(&mut self, to: &str) -> LinkHandle<'_> {
+        LinkHandle { environment: self, route: Route { from: None, to: to.to_owned() }, flow: Flow::Both }
+    }
+}
+
+/// A broker's name as a part, and as what a link stands in front of.
+#[must_use]
+pub fn broker_name(id: u16) -> String {
+    format!("kafka-{id}")
+}
+
+impl<'a> KafkaHandle<'a> {
+    /// One broker, from 1. What ends or stops it needs the layout `separate`.
+    pub fn broker(self, id: u16) -> PartHandle<'a> {
+        PartHandle { environment: self.0, name: broker_name(id) }
+    }
+
+    /// The way from a client to a broker; the client may be another broker (`kafka-2`) in the layout `separate`.
+    pub fn link(self, from: &str, broker: u16) -> LinkHandle<'a> {
+        LinkHandle {
+            environment: self.0,
+            route: Route { from: Some(from.to_owned()), to: broker_name(broker) },
+            flow: Flow::Both,
+        }
+    }
+
+    /// Parts a broker from all others, which is a partition of the quorum; clients still reach it. Needs the layout
+    /// `separate`.
+    ///
+    /// # Errors
+    /// There is no such broker, or the brokers share a process.
+    pub async fn isolate(self, broker: u16) -> Result<(), EnvironmentError> {
+        self.between(broker, Change::Break(Fault::Blackhole, Flow::Both)).await
+    }
+
+    /// Ends what [`KafkaHandle::isolate`] began.
+    ///
+    /// # Errors
+    /// The broker was not isolated.
+    pub async fn rejoin(self, broker: u16) -> Result<(), EnvironmentError> {
+        self.between(broker, Change::Heal).await
+    }
+
+    async fn between(self, broker: u16, change: Change) -> Result<(), EnvironmentError> {
+        let brokers = self.0.spec().kafka.as_ref().map_or(0, |kafka| kafka.brokers);
+        for other in (1..=brokers).filter(|other| *other != broker) {
+            for (from, to) in [(broker, other), (other, broker)] {
+                let route = Route { from: Some(broker_name(from)), to: broker_name(to) };
+                self.0.act(Action::Link { route, change }).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartHandle<'_> {
+    /// Ends it at once, without warning, and returns when it has ended.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill(self) -> Result<(), EnvironmentError> {
+        self.end(PartSignal::Kill).await.map(drop)
+    }
+
+    /// Asks it to end in good order and returns how it has ended.
+    ///
+    /// # Errors
+    /// It does not run, or did not end.
+    pub async fn stop(self) -> Result<String, EnvironmentError> {
+        self.end(PartSignal::Stop).await
+    }
+
+    /// Lets it stand still: its connections stay open and nobody answers.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn pause(self) -> Result<(), EnvironmentError> {
+        self.environment.signal(&self.name, PartSignal::Pause).await
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn resume(self) -> Result<(), EnvironmentError> {
+        self.environment.signal(&self.name, PartSignal::Resume).await
+    }
+
+    /// Starts it again, at the same address and with what it had stored, and returns when it is ready. If it still
+    /// runs, it is killed first.
+    ///
+    /// # Errors
+    /// There is no such part, or it did not become ready.
+    pub async fn restart(mut self) -> Result<(), EnvironmentError> {
+        if !matches!(self.state().await?, Some(PartState::Exited(_)) | None) {
+            self.environment.signal(&self.name, PartSignal::Kill).await?;
+            self.ended().await?;
+        }
+        self.environment.restart(&self.name).await
+    }
+
+    /// Waits until it has ended, by itself or because it was asked to, and returns how.
+    ///
+    /// # Errors
+    /// It did not within half a minute.
+    pub async fn ended(&mut self) -> Result<String, EnvironmentError> {
+        let ended = eventually(async || match self.state().await {
+            Ok(Some(PartState::Exited(status))) => Ok(status),
+            Ok(state) => Err(format!("{} has not ended: {state:?}", self.name)),
+            Err(error) => Err(error.to_string()),
+        });
+        Ok(ended.await?)
+    }
+
+    async fn end(mut self, signal: PartSignal) -> Result<String, EnvironmentError> {
+        self.environment.signal(&self.name, signal).await?;
+        self.ended().await
+    }
+
+    async fn state(&mut self) -> Result<Option<PartState>, EnvironmentError> {
+        let summary = self.environment.summary().await?;
+        Ok(summary.parts.into_iter().find(|part| part.name == self.name).map(|part| part.state))
+    }
+}
+
+impl LinkHandle<'_> {
+    /// The faults that follow concern what the client sends, and not the answers.
+    pub fn requests(self) -> Self {
+        Self { flow: Flow::Requests, ..self }
+    }
+
+    /// The faults that follow concern the answers, and not what the client sends.
+    pub fn answers(self) -> Self {
+        Self { flow: Flow::Answers, ..self }
+    }
+
+    /// Resets open connections and every new one.
+    ///
+    /// # Errors
+    /// There is no such link, or a direction was chosen.
+    pub async fn cut(self) -> Result<(), EnvironmentError> {
+        self.change_by(Fault::Cut).await
+    }
+
+    /// Lets nothing through and tells nobody.
+    ///
+    /// # Errors
+    /// There is no such link.
+    pub async fn blackhole(self) -> Result<(), EnvironmentError> {
+        self.change_by(Fault::Blackhole).await
+    }
+
+    /// Lets every byte arrive this much later; measured in milliseconds.
+    ///
+    /// # Errors
+    /// There is no such link.
+    pub async fn delay(self, by: Duration) -> Result<(), EnvironmentError> {
+        self.change_by(Fault::Delay { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }).await
+    }
+
+    /// Lets this many bytes through in a second.
+    ///
+    /// # Errors
+    /// There is no such link, or nothing would come through.
+    pub async fn throttle(self, bytes_per_s: u64) -> Result<(), EnvironmentError> {
+        self.change_by(Fault::Throttle { bytes_per_s }).await
+    }
+
+    /// Takes all faults of this way back.
+    ///
+    /// # Errors
+    /// It has none.
+    pub async fn heal(self) -> Result<(), EnvironmentError> {
+        self.environment.act(Action::Link { route: self.route, change: Change::Heal }).await
+    }
+
+    async fn change_by(self, fault: Fault) -> Result<(), EnvironmentError> {
+        self.environment.act(Action::Link { route: self.route, change: Change::Break(fault, self.flow) }).await
+    }
+}

@@ -1,0 +1,231 @@
+//! Links: what stands between clients and parts, so that the way between them can be broken on purpose.
+//!
+//! In front of every part of a plan stands a TCP proxy of the supervisor's. Clients know only its address: a broker
+//! advertises it, to the other brokers too, and every variable names it. So a fault meets connections that are open and
+//! connections that are made while it lasts, and no client goes round it. Whose a connection is, is asked of the kernel
+//! ([`source`]), and only while there is a fault: an idle link copies bytes and knows nothing.
+//!
+//! Start reading at [`Links`]; [`conditions`] says what a fault does, [`line`] does it to bytes, [`carry`] to connections.
+//!
+//! Deliberately absent: any protocol. A link sees bytes; it cannot lose one record of a batch or one message of a
+//! dialogue. Lost packets are absent too: TCP would send them again, so all that a client could see of them is a delay.
+
+mod carry;
+mod conditions;
+mod line;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use conditions::{Fault, Flow, Impossible};
+pub(crate) use source::Sources;
+
+use carry::Link;
+use conditions::Conditions;
+
+/// How clients are called that are no part of the environment: tests, a person's shell.
+pub const OUTSIDE: &str = "outside";
+
+/// The way from a client to a part.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Route {
+    /// The client: a part, or [`OUTSIDE`]; everyone where absent, apart from the part itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The part that the link stands in front of; a broker is `kafka-1`, `kafka-2`, … in both layouts.
+    pub to: String,
+}
+
+/// What becomes of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// A fault more, until it is healed.
+    Break(Fault, Flow),
+    /// All faults of the route are over.
+    Heal,
+}
+
+/// One proxy: where clients connect, and where the part listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLink {
+    /// The part behind it.
+    pub to: String,
+    /// Where clients connect.
+    pub front: SocketAddrV4,
+    /// Where the part listens.
+    pub back: SocketAddrV4,
+}
+
+/// Why a link was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No link stands in front of such a part.
+    #[error("there is no link to {to}; links stand in front of {known}")]
+    UnknownTarget {
+        /// What was named.
+        to: String,
+        /// What could be.
+        known: String,
+    },
+    /// There is no such client.
+    #[error("there is no client {from}; clients are {known}")]
+    UnknownSource {
+        /// What was named.
+        from: String,
+        /// What could be.
+        known: String,
+    },
+    /// Client and part are one process.
+    #[error("{from} and {to} share one process, so nothing between them can be broken")]
+    SharedProcess {
+        /// The client.
+        from: String,
+        /// The part.
+        to: String,
+    },
+    /// There is nothing to heal.
+    #[error("the link from {from} to {to} has no fault to take back")]
+    Whole {
+        /// The client.
+        from: String,
+        /// The part.
+        to: String,
+    },
+    /// The fault makes no sense.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+}
+
+/// The links of one environment. Dropping them closes every connection and every listener.
+#[derive(Debug)]
+pub(crate) struct Links {
+    shared: Arc<Shared>,
+    acceptors: Mutex<JoinSet<()>>,
+}
+
+/// What all proxies of an environment look at.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    faults: Mutex<BTreeMap<Route, Conditions>>,
+    /// Counts the changes, so that open connections hear of each.
+    changes: watch::Sender<u64>,
+    sources: Sources,
+    targets: BTreeSet<String>,
+}
+
+impl Links {
+    /// Listens at the front of every link.
+    ///
+    /// # Errors
+    /// A front is taken; nothing listens then.
+    pub(crate) async fn open(
+        planned: &[PlannedLink],
+        sources: Sources,
+    ) -> Result<Self, (SocketAddrV4, std::io::Error)> {
+        let shared = Arc::new(Shared {
+            faults: Mutex::default(),
+            changes: watch::Sender::new(0),
+            sources,
+            targets: planned.iter().map(|link| link.to.clone()).collect(),
+        });
+        let mut acceptors = JoinSet::new();
+        for PlannedLink { to, front, back } in planned {
+            let listener = TcpListener::bind(front).await.map_err(|error| (*front, error))?;
+            let link = Link { to: to.clone(), front: *front, back: *back, shared: Arc::clone(&shared) };
+            acceptors.spawn(Arc::new(link).accept(listener));
+        }
+        Ok(Self { shared, acceptors: Mutex::new(acceptors) })
+    }
+
+    /// Breaks or heals the way from a client to a part; `parts` are the names of all parts.
+    ///
+    /// Open connections hear of it at once.
+    ///
+    /// # Errors
+    /// There is no such link or client, or nothing to heal.
+    pub(crate) fn change(&self, route: &Route, change: Change, parts: &BTreeSet<String>) -> Result<(), LinkError> {
+        self.check(route, parts)?;
+        let mut faults = self.shared.lock();
+        match change {
+            Change::Break(fault, flow) => {
+                let conditions = faults.get(route).copied().unwrap_or_default().with(fault, flow)?;
+                faults.insert(route.clone(), conditions);
+            }
+            Change::Heal => {
+                let (from, to) = (route.client().to_owned(), route.to.clone());
+                faults.remove(route).ok_or(LinkError::Whole { from, to })?;
+            }
+        }
+        drop(faults);
+        self.shared.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Ends every proxy and waits until nothing listens any more.
+    pub(crate) async fn close(&self) {
+        let mut acceptors = std::mem::take(&mut *self.acceptors.lock().unwrap_or_else(PoisonError::into_inner));
+        acceptors.shutdown().await;
+    }
+
+    fn check(&self, route: &Route, parts: &BTreeSet<String>) -> Result<(), LinkError> {
+        let Route { from, to } = route;
+        let listed = |names: Vec<&str>| names.join(", ");
+        if !self.shared.targets.contains(to) {
+            let known = listed(self.shared.targets.iter().map(String::as_str).collect());
+            return Err(LinkError::UnknownTarget { to: to.clone(), known });
+        }
+        let Some(from) = from else { return Ok(()) };
+        // Brokers that share a process are targets of links, but no parts.
+        let shared_process = self.shared.targets.contains(from) && !parts.contains(from) && !parts.contains(to);
+        if from == to || shared_process {
+            return Err(LinkError::SharedProcess { from: from.clone(), to: to.clone() });
+        }
+        if from != OUTSIDE && !parts.contains(from) {
+            let known = parts.iter().map(String::as_str).chain([OUTSIDE]).collect();
+            return Err(LinkError::UnknownSource { from: from.clone(), known: listed(known) });
+        }
+        Ok(())
+    }
+}
+
+impl Route {
+    /// The client, for a person.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        self.from.as_deref().unwrap_or("everyone")
+    }
+}
+
+impl Shared {
+    /// Whether any client's way to this part is broken.
+    fn breaks(&self, to: &str) -> bool {
+        self.lock().keys().any(|route| route.to == to)
+    }
+
+    /// What a client's way to this part is like.
+    fn conditions(&self, from: &str, to: &str) -> Conditions {
+        let faults = self.lock();
+        let meant = faults.iter().filter(|(route, _)| route.to == to && route.is_of(from));
+        meant.fold(Conditions::default(), |all, (_, one)| all.and(*one))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Route, Conditions>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Route {
+    fn is_of(&self, from: &str) -> bool {
+        self.from.as_deref().map_or(from != self.to, |wanted| wanted == from)
+    }
+}
