@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::artifacts::{self, PrepareError, PrepareOptions};
+use crate::audit::{Audit, Unexpected};
 use crate::binaries::{self, BinariesError, GREENROOM};
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Scope};
@@ -35,6 +36,7 @@ pub struct Environment {
     spec: Spec,
     lease: Lease,
     calls: Calls,
+    audit: Audit,
 }
 
 /// Counts calls to the system under test that have not been answered yet: part of being at rest.
@@ -124,7 +126,8 @@ impl Environment {
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
         };
         let lease = client::lease(&workspace, &binary, order, step).await?;
-        Ok(Self { spec, lease, calls: Calls::default() })
+        let audit = Audit::begin(&lease.plan, &spec.audit.expected);
+        Ok(Self { spec, lease, calls: Calls::default(), audit })
     }
 
     /// What should exist.
@@ -228,7 +231,24 @@ impl Environment {
         self.act(Action::Restart { part: part.to_owned() }).await
     }
 
+    /// Expects complaints in a part's log that contain this text: the story provokes them.
+    pub fn expect_complaint(&mut self, part: &str, text: &str) {
+        self.audit.expect(part, text);
+    }
+
+    /// Looks through the logs for complaints that nobody expected.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn audit(&self) -> Result<(), Unexpected> {
+        self.audit.verdict()
+    }
+
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {
+        self.audit.disturb(match &action {
+            Action::Signal { part, .. } | Action::Restart { part } => part,
+            Action::Link { route, .. } => &route.to,
+        });
         Ok(self.lease.act(action).await?)
     }
 

@@ -9,6 +9,7 @@
 
 pub mod artifacts;
 mod attempts;
+pub mod audit;
 pub mod binaries;
 pub mod drive;
 pub mod environment;

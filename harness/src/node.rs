@@ -2,7 +2,8 @@
 //!
 //! Pure functions of their arguments, so that a plan prints without a machine. The node is a combined KRaft node
 //! (broker and controller in one) with two listeners on one address: `CLIENT`, which clients and the other brokers
-//! use, and `CONTROLLER`, which carries the quorum.
+//! use, and `CONTROLLER`, which carries the quorum. Where clients come through links and the other brokers do not,
+//! the brokers have a listener of their own, `INTERNAL`.
 //!
 //! Deliberately absent: the levels of Kafka's features (`bootstrap.checkpoint`). They belong to the version of the
 //! jars, so the launcher, which runs with those jars, writes them.
@@ -17,6 +18,9 @@ use crate::toolchain::{Archive, ArchiveKind, Toolchain};
 /// Class that starts one node for each properties file given to it.
 pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
 
+/// Nodes that have a listener of their own for one another have it this far above their client port.
+const INTERNAL_PORT_OFFSET: u16 = 200;
+
 /// What one node of a cluster is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeSettings<'a> {
@@ -26,6 +30,8 @@ pub struct NodeSettings<'a> {
     pub host: Ipv4Addr,
     /// Address that it listens on; `host` itself where there are no links.
     pub backstage: Ipv4Addr,
+    /// Address at which nodes find one another: `host`, or `backstage` where no link shall stand between them.
+    pub meeting: Ipv4Addr,
     /// Client ports of all nodes, in order of their ids.
     pub client_ports: &'a [u16],
     /// Controller ports of all nodes, in order of their ids.
@@ -151,22 +157,39 @@ pub(crate) fn archive_flags(archive: &Archive) -> Vec<String> {
 }
 
 fn identity(file: &mut Properties, settings: &NodeSettings<'_>) {
-    let NodeSettings { host, backstage, .. } = settings;
+    let NodeSettings { host, backstage, meeting, .. } = settings;
     let client = NodeSettings::own(settings.client_ports, settings.node_id);
     let controller = NodeSettings::own(settings.controller_ports, settings.node_id);
-    let listeners = |address: &Ipv4Addr| format!("CLIENT://{address}:{client},CONTROLLER://{address}:{controller}");
     let voters: Vec<String> =
-        (1..).zip(settings.controller_ports).map(|(id, port): (u32, &u16)| format!("{id}@{host}:{port}")).collect();
+        (1..).zip(settings.controller_ports).map(|(id, port): (u32, &u16)| format!("{id}@{meeting}:{port}")).collect();
+    let mut listeners = vec![("CLIENT", client, host), ("CONTROLLER", controller, meeting)];
+    let among_brokers = if meeting == host { "CLIENT" } else { "INTERNAL" };
+    if among_brokers == "INTERNAL" {
+        listeners.push((among_brokers, client + INTERNAL_PORT_OFFSET, meeting));
+    }
+    let bound = listeners.iter().map(|(name, port, _)| format!("{name}://{backstage}:{port}"));
+    let advertised = listeners.iter().map(|(name, port, at)| format!("{name}://{at}:{port}"));
+    let protocols = listeners.iter().map(|(name, ..)| format!("{name}:PLAINTEXT"));
     file.set("process.roles", "broker,controller");
     file.set("node.id", settings.node_id);
     file.set("controller.quorum.voters", voters.join(","));
-    file.set("listeners", listeners(backstage));
-    file.set("advertised.listeners", listeners(host));
-    file.set("listener.security.protocol.map", "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT");
+    file.set("listeners", comma_list(bound));
+    file.set("advertised.listeners", comma_list(advertised));
+    file.set("listener.security.protocol.map", comma_list(protocols));
     file.set("controller.listener.names", "CONTROLLER");
-    file.note("The client listener carries replication too: one set of network threads less.");
-    file.set("inter.broker.listener.name", "CLIENT");
+    if among_brokers == "CLIENT" {
+        file.note("The client listener carries replication too: one set of network threads less.");
+    } else {
+        file.note(
+            "Brokers of one process meet without a link: nothing between them could be broken, and a link costs.",
+        );
+    }
+    file.set("inter.broker.listener.name", among_brokers);
     file.set("log.dirs", settings.data_dir.display());
+}
+
+fn comma_list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(",")
 }
 
 fn guarantees(file: &mut Properties, settings: &NodeSettings<'_>) {
@@ -275,6 +298,7 @@ mod tests {
             node_id: 2,
             host: Ipv4Addr::new(127, 18, 4, 7),
             backstage: Ipv4Addr::new(127, 130, 4, 7),
+            meeting: Ipv4Addr::new(127, 18, 4, 7),
             client_ports: &[9092, 9093, 9094],
             controller_ports: &[9192, 9193, 9194],
             data_dir,
@@ -294,6 +318,17 @@ mod tests {
         assert!(text.contains(advertised), "{text}");
         let voters = "controller.quorum.voters=1@127.18.4.7:9192,2@127.18.4.7:9193,3@127.18.4.7:9194\n";
         assert!(text.contains(voters), "{text}");
+    }
+
+    #[test]
+    fn nodes_that_meet_behind_their_links_have_a_listener_of_their_own() {
+        let backstage = Ipv4Addr::new(127, 130, 4, 7);
+        let text = server_properties(&NodeSettings { meeting: backstage, ..settings(Path::new("/d"), Timings::Fast) });
+        let advertised = "\nadvertised.listeners=CLIENT://127.18.4.7:9093,CONTROLLER://127.130.4.7:9193,\
+                          INTERNAL://127.130.4.7:9293\n";
+        assert!(text.contains(advertised), "{text}");
+        assert!(text.contains("\ninter.broker.listener.name=INTERNAL\n"), "{text}");
+        assert!(text.contains("=1@127.130.4.7:9192,2@127.130.4.7:9193,3@127.130.4.7:9194\n"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use observe::{ConsumerSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
+pub use observe::{AuditSpec, ConsumerSpec, ExpectedSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
 pub use read::{SpecError, read, read_str};
 
 /// One environment: brokers, stores and programs.
@@ -49,6 +49,9 @@ pub struct Spec {
     /// What is written down at the end of a scenario, and how values are named there.
     #[serde(default)]
     pub observe: ObserveSpec,
+    /// What may stand in the logs of a scenario that passes.
+    #[serde(default)]
+    pub audit: AuditSpec,
 }
 
 impl Spec {

@@ -122,6 +122,7 @@ fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareE
             node_id: u32::from(node_id),
             host: place.host,
             backstage: place.host,
+            meeting: place.host,
             client_ports: &place.client_ports,
             controller_ports: &place.controller_ports,
             data_dir: &data_dir,

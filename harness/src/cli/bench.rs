@@ -26,6 +26,7 @@ mod deaths;
 mod figures;
 mod ground;
 mod lent;
+mod links;
 mod machine;
 mod rows;
 
@@ -50,6 +51,8 @@ pub(crate) enum Bench {
     ///
     /// Both layouts and both scopes are measured whatever `--layout` and `--only` say.
     Start(Start),
+    /// What an idle link costs in throughput and latency, as a Markdown table.
+    Links(links::Links),
 }
 
 /// How fast environments start and end.
@@ -97,7 +100,10 @@ type Round = HashMap<(Subject, Measure), f64>;
 type Readings = Vec<(Measure, f64)>;
 
 pub(super) fn run(command: Bench) -> anyhow::Result<ExitCode> {
-    let Bench::Start(start) = command;
+    let start = match command {
+        Bench::Start(start) => start,
+        Bench::Links(links) => return links.run(),
+    };
     block_on(async {
         let mut end = EndRequests::listen()?;
         let workspace = Workspace::here()?;

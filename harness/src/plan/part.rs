@@ -41,6 +41,10 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, toolchain: &Toolchain, si
             node_id: u32::from(*id),
             host: site.address,
             backstage: site.backstage,
+            meeting: match kafka.layout {
+                Layout::Colocated => site.backstage,
+                Layout::Separate => site.address,
+            },
             client_ports: &client_ports,
             controller_ports: &controller_ports,
             data_dir: &data_dir,
@@ -198,9 +202,13 @@ pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink
         back: SocketAddrV4::new(site.backstage, port),
     };
     let brokers = spec.kafka.iter().flat_map(|kafka| {
-        let ports = (1..=kafka.brokers).map(|id| (id, kafka.port + id - 1));
-        ports
-            .flat_map(|(id, port)| [port, port + CONTROLLER_PORT_OFFSET].map(|port| link(&format!("kafka-{id}"), port)))
+        let linked: &[u16] = match kafka.layout {
+            // Nothing between brokers of one process can be broken.
+            Layout::Colocated => &[0],
+            Layout::Separate => &[0, CONTROLLER_PORT_OFFSET],
+        };
+        let broker = move |id: u16| linked.iter().map(move |offset| (id, kafka.port + id - 1 + offset));
+        (1..=kafka.brokers).flat_map(broker).map(|(id, port)| link(&format!("kafka-{id}"), port))
     });
     let wanted = |part: &&Part| match part.kind {
         Kind::Postgres { .. } | Kind::Redis => true,

@@ -87,6 +87,27 @@ pub struct ObserveSpec {
     pub gaps: Vec<String>,
 }
 
+/// What may stand in the logs; see [`crate::audit`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSpec {
+    /// Complaints that mean nothing, whatever the story.
+    #[serde(default)]
+    pub expected: Vec<ExpectedSpec>,
+}
+
+/// A complaint that is expected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedSpec {
+    /// Whose; a program's name stands for all of its instances.
+    pub part: String,
+    /// What the line contains.
+    pub text: String,
+    /// Why it means nothing.
+    pub reason: String,
+}
+
 /// A column whose transitions are recorded by a trigger in the database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -93,6 +93,7 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
         variables: Default::default(),
         settle: Default::default(),
         observe: Default::default(),
+        audit: Default::default(),
     };
     let site = Site {
         environment: format!("alone-{}", std::process::id()),

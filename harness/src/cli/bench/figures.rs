@@ -43,6 +43,7 @@ impl Unit {
     fn number(self, value: f64) -> String {
         match self {
             Self::Seconds | Self::Times | Self::CpuSeconds => format!("{value:.2}"),
+            Self::Milliseconds if value.abs() < 0.002 => format!("{:.2}", value * 1_000.0),
             Self::Milliseconds if value < 0.01 => format!("{:.1}", value * 1_000.0),
             Self::Milliseconds => format!("{:.0}", value * 1_000.0),
             Self::Megabytes => format!("{value:.0}"),
@@ -116,7 +117,7 @@ fn cells(row: &Row) -> [String; 6] {
 }
 
 /// The median of sorted values; of an even number of them, the mean of the two in the middle.
-fn median(sorted: &[f64]) -> f64 {
+pub(super) fn median(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
     match sorted {
         [] => f64::NAN,
