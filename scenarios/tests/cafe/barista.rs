@@ -1,13 +1,13 @@
 //! The barista's line: first in, first out, whatever happens to the barista, and everybody hears of it.
 
-use fixtures::cafe::{self, Cafe, NewOrder, OrderNumber, PaymentResult};
+use fixtures::Stage;
+use fixtures::cafe::{self, BARISTA, Cafe, NewOrder, OrderNumber, PaymentResult};
 use greenroom::scenario::{Failure, Verdict};
-use greenroom::supervisor::protocol::PartSignal;
 
 use crate::ledger::{hear, hear_to_the_end};
 
 /// Places orders one after another; the numbers of those that were paid.
-async fn place(stage: &Cafe<'_>, drinks: &[&str]) -> Result<Vec<OrderNumber>, Failure> {
+async fn place(stage: &Stage<'_, Cafe>, drinks: &[&str]) -> Result<Vec<OrderNumber>, Failure> {
     let mut paid = Vec::new();
     for drink in drinks {
         let answer = stage.order.order(&NewOrder::of(drink, 1)).await?;
@@ -23,16 +23,16 @@ async fn place(stage: &Cafe<'_>, drinks: &[&str]) -> Result<Vec<OrderNumber>, Fa
 /// Method: killed after two of five orders, which take 180 ms and more each; two more are paid while it is away.
 #[test]
 fn first_in_first_out_across_a_restart() -> Verdict {
-    cafe::adjusted().variable("barista", "BARISTA_TIME_SCALE", "0.06").scenario(async |stage| {
+    cafe::adjusted().variable_of(BARISTA, "BARISTA_TIME_SCALE", "0.06").scenario(async |stage| {
         let mut client = stage.announcements(None).await?;
         let mut paid = place(stage, &["에스프레소", "모카", "라떼", "아메리카노", "카푸치노", "마키아토"]).await?;
         assert_eq!(paid.len(), 5, "the second is declined");
         let mut heard = hear(&mut client, 2).await?;
-        stage.end("barista", PartSignal::Kill).await?;
+        stage.kill(BARISTA).await?;
         heard.extend(hear_to_the_end(&mut client).await?);
         paid.extend(place(stage, &["홍차", "에스프레소"]).await?);
 
-        stage.restart("barista").await?;
+        stage.restart(BARISTA).await?;
         let mut client = stage.announcements(Some(client.last_event_id())).await?;
         heard.extend(hear(&mut client, paid.len() - heard.len()).await?);
         assert_eq!(heard, paid);

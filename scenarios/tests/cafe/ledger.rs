@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fixtures::Stage;
 use fixtures::cafe::{Cafe, OrderNumber};
 use greenroom::drive::{Event, EventError, EventStream};
 use greenroom::scenario::Failure;
@@ -29,7 +30,7 @@ pub(crate) fn without_gap_or_duplicate(numbers: &[OrderNumber]) -> Result<(), Fa
 }
 
 /// The numbers that are stored, in their own order.
-pub(crate) async fn stored(stage: &Cafe<'_>) -> Result<Vec<OrderNumber>, Failure> {
+pub(crate) async fn stored(stage: &Stage<'_, Cafe>) -> Result<Vec<OrderNumber>, Failure> {
     let numbers: Vec<String> =
         sqlx::query_scalar("SELECT number FROM cafe_order ORDER BY number").fetch_all(&stage.database().await?).await?;
     numbers
@@ -39,7 +40,7 @@ pub(crate) async fn stored(stage: &Cafe<'_>) -> Result<Vec<OrderNumber>, Failure
 }
 
 /// How many rows a table has.
-pub(crate) async fn rows(stage: &Cafe<'_>, table: &'static str) -> Result<i64, Failure> {
+pub(crate) async fn rows(stage: &Stage<'_, Cafe>, table: &'static str) -> Result<i64, Failure> {
     let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
     Ok(sqlx::query_scalar(count).fetch_one(&stage.database().await?).await?)
 }

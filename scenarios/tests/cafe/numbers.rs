@@ -2,21 +2,22 @@
 
 use std::time::{Duration, SystemTime};
 
-use fixtures::cafe::{self, Adjustments, Cafe, NewOrder, PaymentResult, Refusal, Status};
+use fixtures::cafe::{self, Cafe, NewOrder, PaymentResult, Status};
+use fixtures::{Adjustments, Refusal, Stage};
 use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict};
 
 use crate::ledger::{rows, stored, without_gap_or_duplicate};
 
 /// Fifty orders at once, at both instances in turn, answered with their numbers.
-async fn fifty_at_once(stage: &Cafe<'_>) -> Result<Vec<cafe::Answered>, Failure> {
-    let instances = [stage.order_instance(1)?, stage.order_instance(2)?];
+async fn fifty_at_once(stage: &Stage<'_, Cafe>) -> Result<Vec<cafe::Answered>, Failure> {
+    let instances = [stage.instance(1)?, stage.instance(2)?];
     let burst = burst(50, 0..50, async |index: usize| instances[index % 2].order(&NewOrder::of("홍차", 1)).await).await;
     Ok(burst.answers.into_iter().collect::<Result<_, _>>()?)
 }
 
 /// The story of fifty orders, for a sound service and for a broken one.
-fn fifty_orders(adjustments: Adjustments) -> Verdict {
+fn fifty_orders(adjustments: Adjustments<Cafe>) -> Verdict {
     adjustments.instances(2).scenario(async |stage| {
         let answers = fifty_at_once(stage).await?;
         let numbers: Vec<_> = answers.iter().map(|answer| answer.order_number).collect();
@@ -54,8 +55,7 @@ fn fifty_at_once_at_two_instances() -> Verdict {
 /// Goal: the story above finds the defect of the original, which counted the day's orders and added one.
 #[test]
 fn counting_orders_gives_a_number_twice() -> Verdict {
-    let broken = cafe::count_plus_one()?;
-    let failure = fifty_orders(cafe::adjusted().order_binary(broken)).expect_err("the defect was not found");
+    let failure = fifty_orders(cafe::adjusted().count_plus_one()).expect_err("the defect was not found");
     assert!(format!("{failure:?}").contains("was given twice"), "it failed for another reason: {failure:?}");
     Ok(())
 }
@@ -93,8 +93,8 @@ fn across_midnight() -> Verdict {
 }
 
 /// Ten orders at once, five at each instance.
-async fn busy(stage: &Cafe<'_>) -> Result<Vec<cafe::OrderNumber>, Failure> {
-    let instances = [stage.order_instance(1)?, stage.order_instance(2)?];
+async fn busy(stage: &Stage<'_, Cafe>) -> Result<Vec<cafe::OrderNumber>, Failure> {
+    let instances = [stage.instance(1)?, stage.instance(2)?];
     let burst = burst(10, 0..10, async |index: usize| instances[index % 2].order(&NewOrder::of("홍차", 1)).await).await;
     let answers: Result<Vec<_>, _> = burst.answers.into_iter().collect();
     Ok(answers?.into_iter().map(|answer| answer.order_number).collect())

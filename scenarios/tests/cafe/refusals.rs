@@ -1,6 +1,7 @@
 //! What the café refuses, and that it says why.
 
-use fixtures::cafe::{self, Refusal, StageError};
+use fixtures::Refusal;
+use fixtures::cafe;
 use greenroom::drive::OpenError;
 use greenroom::scenario::Verdict;
 
@@ -54,7 +55,7 @@ fn wrong_fields_are_named() -> Verdict {
         // Whoever comes back to the barista with something that is no event's id is told so too.
         for wrong in ["yesterday", "-1", "1.5", "99999999999999999999"] {
             match stage.announcements(Some(wrong)).await {
-                Err(StageError::Announcements(OpenError::Refused { status, .. })) => assert_eq!(status, 400, "{wrong}"),
+                Err(OpenError::Refused { status, .. }) => assert_eq!(status, 400, "{wrong}"),
                 other => panic!("{wrong}: {:?}", other.err()),
             }
         }

@@ -1,15 +1,16 @@
 //! What only the database tells: the state of the outbox, and who has a reservation.
 
-use fixtures::concert::{Concert, ReservationId, SeatId, StageError, UserId};
+use fixtures::concert::{Concert, ReservationId, SeatId, UserId};
+use fixtures::{Stage, StageError};
 
 /// The states of all outbox rows, in order of their ids.
-pub(crate) async fn outbox(stage: &Concert<'_>) -> Result<Vec<String>, StageError> {
+pub(crate) async fn outbox(stage: &Stage<'_, Concert>) -> Result<Vec<String>, StageError> {
     let database = stage.database().await?;
     Ok(sqlx::query_scalar("SELECT status FROM payment_outbox ORDER BY id").fetch_all(&database).await?)
 }
 
 /// Everyone who has a reservation of the seat.
-pub(crate) async fn holders(stage: &Concert<'_>, seat: SeatId) -> Result<Vec<UserId>, StageError> {
+pub(crate) async fn holders(stage: &Stage<'_, Concert>, seat: SeatId) -> Result<Vec<UserId>, StageError> {
     let database = stage.database().await?;
     let holders = sqlx::query_scalar("SELECT user_id::bigint FROM reservation WHERE seat_id = $1");
     let holders: Vec<i64> = holders.bind(seat.0).fetch_all(&database).await?;
@@ -17,7 +18,7 @@ pub(crate) async fn holders(stage: &Concert<'_>, seat: SeatId) -> Result<Vec<Use
 }
 
 /// Prices of all payments of a reservation that were written down, as the database writes decimals.
-pub(crate) async fn paid(stage: &Concert<'_>, reservation: ReservationId) -> Result<Vec<String>, StageError> {
+pub(crate) async fn paid(stage: &Stage<'_, Concert>, reservation: ReservationId) -> Result<Vec<String>, StageError> {
     let database = stage.database().await?;
     let prices =
         sqlx::query_scalar("SELECT trim_scale(price)::text FROM payment WHERE reservation_id = $1 ORDER BY id");
@@ -25,7 +26,7 @@ pub(crate) async fn paid(stage: &Concert<'_>, reservation: ReservationId) -> Res
 }
 
 /// A user's points as each of the two tables has them.
-pub(crate) async fn both_balances(stage: &Concert<'_>, user: UserId) -> Result<(String, String), StageError> {
+pub(crate) async fn both_balances(stage: &Stage<'_, Concert>, user: UserId) -> Result<(String, String), StageError> {
     let database = stage.database().await?;
     let balances = sqlx::query_as(
         r#"SELECT trim_scale(u.balance)::text, trim_scale(b.balance)::text

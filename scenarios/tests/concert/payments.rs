@@ -58,7 +58,7 @@ fn declined_payment() -> Verdict {
 #[test]
 fn two_instances() -> Verdict {
     concert::adjusted().instances(2).scenario(async |stage| {
-        let (one, other) = (stage.concert_instance(1)?, stage.concert_instance(2)?);
+        let (one, other) = (stage.instance(1)?, stage.instance(2)?);
         let show = one.put_on_show(4, PRICE).await?;
         let mut held = Vec::new();
         for (number, instance) in (1..=4).zip([&one, &other, &one, &other]) {

@@ -1,6 +1,7 @@
 //! What the service refuses, with the status and code of the contract.
 
-use fixtures::concert::{self, PRICE, QueueToken, Refusal, UserId};
+use fixtures::Refusal;
+use fixtures::concert::{self, PRICE, QueueToken, UserId};
 use greenroom::scenario::Verdict;
 use serde_json::json;
 
@@ -11,10 +12,10 @@ fn reserving_and_paying_need_the_header() -> Verdict {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let user = stage.concert.funded_user(1, PRICE).await?;
         let wish = serde_json::to_value(show.wish(user, 1))?;
-        let reserved = stage.concert.post("/reservation/seat").json(wish).send().await?.refusal()?;
+        let reserved = stage.concert.post("/reservation/seat").json(wish).refused().await?;
         assert_eq!(reserved.code(), (401, "COMMON_401"));
         let body = json!({ "userId": user, "seatId": show.seats[0].id });
-        let paid = stage.concert.post("/reservation/payment").json(body).send().await?.refusal()?;
+        let paid = stage.concert.post("/reservation/payment").json(body).refused().await?;
         assert_eq!(paid.code(), (401, "COMMON_401"));
         Ok(())
     })
@@ -60,7 +61,7 @@ fn an_unknown_user_has_no_points() -> Verdict {
 #[test]
 fn a_schedule_with_a_bad_id_is_refused() -> Verdict {
     concert::scenario(async |stage| {
-        let refusal = stage.concert.get("/concert/schedule/winterreise").send().await?.refusal()?;
+        let refusal = stage.concert.get("/concert/schedule/winterreise").refused().await?;
         assert_eq!(refusal.code(), (400, "COMMON_400"));
         Ok(())
     })
@@ -72,7 +73,7 @@ fn seats_with_a_bad_date_are_refused() -> Verdict {
     concert::scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let path = format!("/concert/seat/{}/tomorrow", show.concert);
-        let refusal = stage.concert.get(path).send().await?.refusal()?;
+        let refusal = stage.concert.get(path).refused().await?;
         assert_eq!(refusal.code(), (400, "COMMON_400"));
         Ok(())
     })

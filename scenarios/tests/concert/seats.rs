@@ -1,6 +1,7 @@
 //! Holding a seat: one at a time, and not for ever.
 
-use fixtures::concert::{self, PRICE, Refusal, SeatStatus};
+use fixtures::Refusal;
+use fixtures::concert::{self, PRICE, SeatStatus};
 use greenroom::scenario::{Verdict, eventually};
 
 use crate::ledger::{holders, outbox, waiting_for_a_lock};

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use fixtures::coupon::{Coupons, StageError};
+use fixtures::coupon::Coupons;
+use fixtures::{Stage, StageError};
 use greenroom::environment::EnvironmentError;
 use greenroom::observe::keys::Content;
 
 /// The users of all coupons, in order; one with two coupons stands there twice.
-pub(crate) async fn owners(stage: &Coupons<'_>) -> Result<Vec<i64>, StageError> {
+pub(crate) async fn owners(stage: &Stage<'_, Coupons>) -> Result<Vec<i64>, StageError> {
     let database = stage.database().await?;
     Ok(sqlx::query_scalar("SELECT user_id FROM coupon ORDER BY user_id").fetch_all(&database).await?)
 }
@@ -18,7 +19,7 @@ pub(crate) async fn failures(database: &sqlx::PgPool) -> Result<Vec<(i64, i32)>,
 }
 
 /// The users that Redis remembers as winners, in order, and how many it has counted.
-pub(crate) async fn remembered(stage: &Coupons<'_>) -> Result<(Vec<i64>, String), EnvironmentError> {
+pub(crate) async fn remembered(stage: &Stage<'_, Coupons>) -> Result<(Vec<i64>, String), EnvironmentError> {
     let keys = stage.observe().await?.keys;
     let content = |name: &str| keys.iter().find(|key| key.name == name).map(|key| key.content.clone());
     let users: BTreeSet<i64> = match content("applied_user") {

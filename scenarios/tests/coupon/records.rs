@@ -1,7 +1,7 @@
 //! What goes over the topic, byte for byte, and what is not taken from it.
 
 use fixtures::coupon::{self, Outcome};
-use greenroom::drive::{NewRecord, Producer};
+use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
 
 use crate::ledger::{owners, remembered};
@@ -45,7 +45,7 @@ fn a_winner_is_eight_bytes_without_a_key() -> Verdict {
 #[test]
 fn malformed_records_are_put_aside() -> Verdict {
     coupon::scenario(async |stage| {
-        let producer = Producer::of(stage.environment())?;
+        let producer = stage.producer()?;
         let record = || NewRecord::to("coupon_create").partition(0);
         producer.send(record()).await?;
         producer.send(record().value(b"")).await?;

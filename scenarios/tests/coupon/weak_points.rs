@@ -1,6 +1,7 @@
 //! The weak points of "add, count, send, write": a crash or a refusal between any two of them.
 
-use fixtures::coupon::{self, Adjustments, Coupons, Outcome};
+use fixtures::coupon::{self, COUPON, Coupons, Outcome};
+use fixtures::{Adjustments, Stage};
 use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict, eventually};
 use greenroom::supervisor::protocol::PartSignal;
@@ -13,7 +14,7 @@ use crate::ledger::{failures, owners};
 #[test]
 fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
     coupon::adjusted().variable("COUPON_CLAIM_DURATION", "4s").scenario(async |stage| {
-        stage.environment().signal("kafka", PartSignal::Pause).await?;
+        stage.signal_brokers(PartSignal::Pause).await?;
         let told = burst(32, 1..=150, async |user| (user, stage.coupons.apply(user).await)).await;
         let mut winners = Vec::new();
         for (user, outcome) in told.answers {
@@ -23,12 +24,12 @@ fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
         }
         assert_eq!(winners.len(), 100);
         assert_eq!(stage.coupons.pending().await?, 100, "counted, told, and not acknowledged");
-        stage.kill_service().await?;
-        stage.environment().signal("kafka", PartSignal::Resume).await?;
+        stage.kill(COUPON).await?;
+        stage.signal_brokers(PartSignal::Resume).await?;
         let sent = stage.observe().await?.records("coupon_create").len();
         assert!(sent < 100, "all were sent before the crash: the story shows nothing");
 
-        stage.restart_service().await?;
+        stage.restart(COUPON).await?;
         stage.settle().await?;
         assert_eq!(owners(stage).await?, winners);
         assert_eq!(stage.coupons.apply(1000).await?, Outcome::SoldOut);
@@ -42,13 +43,13 @@ fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
 fn another_instance_sends_what_a_dead_one_won() -> Verdict {
     let two = coupon::adjusted().instances(2).variable("COUPON_CLAIM_DURATION", "4s").variable("COUPON_LIMIT", 10);
     two.scenario(async |stage| {
-        stage.environment().signal("kafka", PartSignal::Pause).await?;
+        stage.signal_brokers(PartSignal::Pause).await?;
         for user in 1..=10 {
             assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
         }
         assert_eq!(stage.coupons.pending().await?, 10, "counted, told, and not acknowledged");
-        stage.kill_service().await?;
-        stage.environment().signal("kafka", PartSignal::Resume).await?;
+        stage.kill(COUPON).await?;
+        stage.signal_brokers(PartSignal::Resume).await?;
         // Not settled, which would ask the dead one too.
         eventually(async || has_coupons(stage, 10).await).await?;
         assert_eq!(owners(stage).await?, (1..=10).collect::<Vec<_>>());
@@ -66,7 +67,7 @@ fn a_redelivery_issues_no_second_coupon() -> Verdict {
 /// Goal: the scenario above finds a service without a unique user.
 #[test]
 fn a_service_without_a_unique_user_is_caught() -> Verdict {
-    let broken = coupon::adjusted().binary(coupon::broken_service()?);
+    let broken = coupon::adjusted().without_unique_user();
     let caught = one_coupon_each(&owners_after_a_redelivery(broken)?).expect_err("nobody noticed");
     assert!(format!("{caught:?}").contains("user 7 has 2 coupons"), "{caught:?}");
     Ok(())
@@ -76,7 +77,7 @@ fn a_service_without_a_unique_user_is_caught() -> Verdict {
 ///
 /// Method: the write of a coupon is held up inside the database and the service is killed there. The database ends what
 /// it began, so the coupon is written; nobody commits the offset, so the restarted service gets the record again.
-fn owners_after_a_redelivery(adjustments: Adjustments) -> Result<Vec<i64>, Failure> {
+fn owners_after_a_redelivery(adjustments: Adjustments<Coupons>) -> Result<Vec<i64>, Failure> {
     let mut owners_after = Vec::new();
     adjustments.scenario(async |stage| {
         let database = stage.database().await?;
@@ -85,11 +86,11 @@ fn owners_after_a_redelivery(adjustments: Adjustments) -> Result<Vec<i64>, Failu
         sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *gate).await?;
         assert_eq!(stage.coupons.apply(7).await?, Outcome::Won);
         eventually(async || held_up(&database).await).await?;
-        stage.kill_service().await?;
+        stage.kill(COUPON).await?;
         sqlx::query("SELECT pg_advisory_unlock(7)").execute(&mut *gate).await?;
         eventually(async || has_coupons(stage, 1).await).await?;
 
-        stage.restart_service().await?;
+        stage.restart(COUPON).await?;
         stage.settle().await?;
         assert_eq!(stage.observe().await?.records("coupon_create").len(), 1, "a redelivery, not a second record");
         owners_after = owners(stage).await?;
@@ -114,7 +115,7 @@ async fn held_up(database: &sqlx::PgPool) -> Result<(), String> {
     }
 }
 
-async fn has_coupons(stage: &Coupons<'_>, expected: usize) -> Result<(), String> {
+async fn has_coupons(stage: &Stage<'_, Coupons>, expected: usize) -> Result<(), String> {
     match owners(stage).await {
         Ok(owners) if owners.len() == expected => Ok(()),
         Ok(owners) => Err(format!("{} of {expected} coupons are written", owners.len())),

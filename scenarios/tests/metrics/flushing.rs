@@ -1,6 +1,7 @@
 //! When batches go: by size, by age and at the end, and what arrives meanwhile.
 
-use fixtures::metrics::{self, Adjustments, Call, Part, Route};
+use fixtures::Adjustments;
+use fixtures::metrics::{self, Call, Metrics, Route, SENDER};
 use greenroom::observe::Codec;
 use greenroom::scenario::Verdict;
 use greenroom::supervisor::protocol::PartSignal;
@@ -57,16 +58,16 @@ fn what_is_old_enough_goes() -> Verdict {
 }
 
 /// Twenty-three metrics of one topic and four of another wait, two groups complete and two not, when SIGTERM comes.
-fn story_of_an_end(adjustments: Adjustments) -> Verdict {
+fn story_of_an_end(adjustments: Adjustments<Metrics>) -> Verdict {
     adjustments.variable("FLUSH_AGE", "1h").scenario(async |stage| {
         let mut calls = Call::each(Route::First, 1..=23);
         calls.extend(Call::each(Route::Second, 1..=4));
         stage.sender.call_all(9, &calls).await?;
         assert_eq!(stage.sender.status().await?.waiting, 27);
 
-        let ended = stage.end(Part::Sender, PartSignal::Stop).await?;
+        let ended = stage.end(SENDER, PartSignal::Stop).await?;
         assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
-        stage.restart(Part::Sender).await?;
+        stage.restart(SENDER).await?;
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
         Ok(())
@@ -83,8 +84,8 @@ fn an_end_in_good_order_loses_nothing() -> Verdict {
 /// Method: the broken variant plays it, and must be caught by the seven metrics that it lost.
 #[test]
 fn a_lost_partial_batch_is_caught() -> Verdict {
-    let broken = metrics::broken_sender()?;
-    let caught = story_of_an_end(metrics::adjusted().sender_binary(broken)).expect_err("the defect went unnoticed");
+    let broken = metrics::adjusted().forgetting_incomplete_groups();
+    let caught = story_of_an_end(broken).expect_err("the defect went unnoticed");
     let caught = format!("{caught:?}");
     let lost = "the store lost 7 metrics: FIRST_TOPIC ";
     assert!(caught.contains(lost), "caught for another reason: {caught}");

@@ -1,6 +1,6 @@
 //! Brokers, sender and store go away and come back.
 
-use fixtures::metrics::{self, Call, Part, Route};
+use fixtures::metrics::{self, Call, Route, SENDER, STORE};
 use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::Layout;
 use greenroom::supervisor::protocol::PartSignal;
@@ -15,11 +15,11 @@ fn a_broker_restart_loses_nothing() -> Verdict {
         let (before, rest) = calls.split_at(90);
         let (without, after) = rest.split_at(90);
         let sender = stage.sender.clone();
-        let (ended, called) = tokio::join!(stage.end(Part::Broker(2), PartSignal::Kill), sender.call_all(4, before));
+        let (ended, called) = tokio::join!(stage.kill("kafka-2"), sender.call_all(4, before));
         ended?;
         called?;
         stage.sender.call_all(16, without).await?;
-        stage.restart(Part::Broker(2)).await?;
+        stage.restart("kafka-2").await?;
         stage.sender.call_all(16, after).await?;
         stage.settle().await?;
 
@@ -78,7 +78,7 @@ fn an_end_without_kafka_is_told() -> Verdict {
     adjustments.scenario(async |stage| {
         stage.signal_brokers(PartSignal::Pause).await?;
         stage.sender.call_all(5, &Call::each(Route::First, 1..=5)).await?;
-        let ended = stage.end(Part::Sender, PartSignal::Stop).await?;
+        let ended = stage.end(SENDER, PartSignal::Stop).await?;
         assert!(ended.ends_with(": 1"), "the sender ended as if nothing were lost: {ended}");
         Ok(())
     })
@@ -100,13 +100,13 @@ fn a_killed_store_catches_up() -> Verdict {
                     Err(error) => Err(error.to_string()),
                 })
                 .await?;
-                stage.end(Part::Store, PartSignal::Kill).await
+                stage.kill(STORE).await
             },
             sender.call_all(4, &calls)
         );
         ended?;
         called?;
-        stage.restart(Part::Store).await?;
+        stage.restart(STORE).await?;
         stage.settle().await?;
 
         stage.each_stored_once(&calls).await?;

@@ -1,6 +1,7 @@
 //! What only the database and the topics tell of uploads.
 
-use fixtures::subtasks::{StageError, Subtasks};
+use fixtures::subtasks::Subtasks;
+use fixtures::{Stage, StageError};
 use greenroom::observe::topics::Record;
 use sqlx::PgPool;
 
@@ -13,7 +14,7 @@ pub(crate) struct Settlement {
 }
 
 /// The settlements of all uploads.
-pub(crate) async fn settlements(stage: &Subtasks<'_>) -> Result<Vec<Settlement>, StageError> {
+pub(crate) async fn settlements(stage: &Stage<'_, Subtasks>) -> Result<Vec<Settlement>, StageError> {
     let database = stage.database().await?;
     Ok(sqlx::query_as("SELECT asked_by, settled_by, outcome FROM upload").fetch_all(&database).await?)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, REPLY_TOPIC, TOPIC};
-use greenroom::drive::{NewRecord, Producer};
+use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
 
 /// An id that nobody asked for.
@@ -18,7 +18,7 @@ const PARTITIONS: i32 = 6;
 #[test]
 fn malformed_records_are_put_aside_and_the_rest_goes_on() -> Verdict {
     subtasks::scenario(async |stage| {
-        let producer = Producer::of(stage.environment())?;
+        let producer = stage.producer()?;
         let upload = || NewRecord::to(TOPIC).value(r#"{"subtaskId":1}"#);
         let reply = || NewRecord::to(REPLY_TOPIC).value("{}");
         let malformed = [

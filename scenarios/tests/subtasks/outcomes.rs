@@ -1,5 +1,6 @@
 //! Every upload ends with an outcome: done, failed or timed out, in both patterns.
 
+use fixtures::Stage;
 use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, Subtasks, WORKER};
 use greenroom::scenario::{Failure, Verdict, eventually};
 use greenroom::supervisor::protocol::PartSignal;
@@ -7,7 +8,7 @@ use greenroom::supervisor::protocol::PartSignal;
 use crate::ledger::{most_outcomes, uploading};
 
 /// One upload that works, one that fails and one that hangs; the document of what happened.
-async fn three_outcomes(stage: &mut Subtasks<'_>, pattern: Pattern) -> Result<String, Failure> {
+async fn three_outcomes(stage: &Stage<'_, Subtasks>, pattern: Pattern) -> Result<String, Failure> {
     let expected = [
         (Behaviour::default(), Outcome::Done, None),
         (Behaviour::fails("disk full"), Outcome::Failed, Some("disk full")),
@@ -31,7 +32,7 @@ async fn three_outcomes(stage: &mut Subtasks<'_>, pattern: Pattern) -> Result<St
 /// Goal: a request is answered, and the answer ends it: well, with the worker's error, or because the work hung.
 #[test]
 fn requests_end_by_their_replies() -> Verdict {
-    subtasks::adjusted().variable("WORK_TIMEOUT", "200ms").scenario(async |stage| {
+    subtasks::adjusted().variable_of(WORKER, "WORK_TIMEOUT", "200ms").scenario(async |stage| {
         insta::assert_snapshot!(three_outcomes(stage, Pattern::Request).await?);
         Ok(())
     })
@@ -40,7 +41,7 @@ fn requests_end_by_their_replies() -> Verdict {
 /// Goal: an event, to which nobody replies, ends with the same outcomes, and nothing stands on the reply topic.
 #[test]
 fn events_end_by_the_workers_own_entry() -> Verdict {
-    subtasks::adjusted().variable("WORK_TIMEOUT", "200ms").scenario(async |stage| {
+    subtasks::adjusted().variable_of(WORKER, "WORK_TIMEOUT", "200ms").scenario(async |stage| {
         insta::assert_snapshot!(three_outcomes(stage, Pattern::Event).await?);
         Ok(())
     })
@@ -52,7 +53,7 @@ fn events_end_by_the_workers_own_entry() -> Verdict {
 fn without_a_worker_both_patterns_time_out() -> Verdict {
     subtasks::adjusted().variable("UPLOAD_TIMEOUT", "300ms").scenario(async |stage| {
         let (asked, told) = (stage.api.create("Asked").await?, stage.api.create("Told").await?);
-        stage.environment().signal(WORKER, PartSignal::Pause).await?;
+        stage.signal(WORKER, PartSignal::Pause).await?;
         stage.api.upload(Pattern::Request, asked, &Behaviour::default()).await?;
         stage.api.upload(Pattern::Event, told, &Behaviour::default()).await?;
         let database = stage.database().await?;
@@ -61,7 +62,7 @@ fn without_a_worker_both_patterns_time_out() -> Verdict {
             other => Err(format!("uploads should time out, subtasks uploading: {other:?}")),
         })
         .await?;
-        stage.environment().signal(WORKER, PartSignal::Resume).await?;
+        stage.signal(WORKER, PartSignal::Resume).await?;
         stage.settle().await?;
         for subtask in [asked, told] {
             assert_eq!(stage.api.subtask(subtask).await?.outcome, Some(Outcome::TimedOut));

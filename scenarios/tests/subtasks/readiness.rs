@@ -1,6 +1,7 @@
 //! The reply subscription stands before the first request is accepted.
 
-use fixtures::subtasks::{self, Adjustments, Behaviour, Health, Outcome, Pattern, REPLY_TOPIC, Subtasks, broken_api};
+use fixtures::Adjustments;
+use fixtures::subtasks::{self, API, Behaviour, Health, Outcome, Pattern, REPLY_TOPIC, Subtasks};
 use greenroom::scenario::{Failure, Verdict, eventually};
 use serde_json::json;
 
@@ -11,7 +12,7 @@ const LOST: &str = "the answer to the first request was lost: it lies in the rep
 
 /// Goal: the answer to the first request of all is heard, however quick the worker is.
 /// Method: request at once; then look where the answer lies, and whether the server heard it.
-fn first_request_is_answered(environment: Adjustments) -> Verdict {
+fn first_request_is_answered(environment: Adjustments<Subtasks>) -> Verdict {
     environment.scenario(async |stage| {
         let subtask = stage.api.create("First").await?;
         let upload = stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
@@ -23,7 +24,7 @@ fn first_request_is_answered(environment: Adjustments) -> Verdict {
         })
         .await?;
         // The deadline may have come before the worker, on a busy machine; the worker answers all the same.
-        let replies = eventually(async || match Box::pin(stage.records(REPLY_TOPIC)).await {
+        let replies = eventually(async || match stage.records(REPLY_TOPIC).await {
             Ok(replies) if replies.len() == 1 => Ok(replies),
             other => Err(format!("the worker should answer once, the reply topic holds {other:?}")),
         })
@@ -46,7 +47,7 @@ fn the_first_request_is_answered() -> Verdict {
 /// Goal: the same scenario finds a server that subscribes too late, and for that reason.
 #[test]
 fn a_late_subscription_is_found() -> Verdict {
-    let found = subtasks::adjusted().api_binary(broken_api()?).variable("UPLOAD_TIMEOUT", "1s");
+    let found = subtasks::adjusted().late_subscription().variable("UPLOAD_TIMEOUT", "1s");
     let found = first_request_is_answered(found);
     let failure = format!("{:?}", found.expect_err("the planted defect was not found"));
     assert!(failure.contains(LOST), "found for another reason: {failure}");
@@ -61,7 +62,7 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
         let subtask = stage.api.create("First").await?;
         stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
         stage.settle().await?;
-        stage.kill(&Subtasks::part(1)).await?;
+        stage.kill(API).await?;
         let database = stage.database().await?;
         let mut holder = database.acquire().await?;
         let taken = "SELECT pg_advisory_lock(x'73756274'::integer, n) FROM generate_series(0, 3) AS n";
@@ -76,14 +77,13 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
             .await?;
             for route in ["/queueUploadResult", "/queueUploadResult/event"] {
                 let body = json!({"subtaskId": subtask});
-                let refused = api.refused("POST".parse()?, route, Some(body)).await?;
+                let refused = api.post(route).json(body).refused().await?;
                 assert_eq!((refused.status, refused.error_code.as_str()), (503, "COMMON_503"));
             }
             sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut *holder).await?;
             Ok::<_, Failure>(())
         };
-        let api_part = Subtasks::part(1);
-        let (restarted, refused) = tokio::join!(stage.environment().restart(&api_part), refused);
+        let (restarted, refused) = tokio::join!(stage.restart(API), refused);
         refused?;
         restarted?;
         let Health::Ready { replies } = stage.api.health().await? else {

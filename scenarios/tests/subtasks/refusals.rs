@@ -1,13 +1,15 @@
 //! What the API server refuses, with the field named.
 
-use fixtures::subtasks::{self, Refused};
+use fixtures::{Refused, subtasks};
 use greenroom::scenario::Verdict;
 use serde_json::{Value, json};
 
 use crate::ledger::tally;
 
+/// Status and code; the field is named in the message and nowhere else.
 fn code(refused: &Refused) -> (u16, &str) {
-    (refused.status, &refused.error_code)
+    assert!(refused.field.is_none() && refused.more.is_empty(), "{refused:?}");
+    refused.code()
 }
 
 /// Goal: a wrong body is refused with the field named, and nothing of it stays.
@@ -36,7 +38,7 @@ fn wrong_bodies_are_refused_with_the_field_named() -> Verdict {
             ("/queueUploadResult/event", json!({"subtask": 1}), "subtaskId is missing"),
         ];
         for (path, body, message) in cases {
-            let refused = stage.api.refused("POST".parse()?, path, Some(body.clone())).await?;
+            let refused = stage.api.post(path).json(&body).refused().await?;
             assert_eq!(code(&refused), (400, "COMMON_400"), "{path} {body}");
             assert!(refused.message.contains(message), "{path} {body}: {}", refused.message);
         }
@@ -47,7 +49,7 @@ fn wrong_bodies_are_refused_with_the_field_named() -> Verdict {
             (b"", "The body must be a JSON object"),
         ];
         for (body, message) in bytes {
-            let refused = stage.api.refused_bytes("/subtasks", body).await?;
+            let refused = stage.api.post("/subtasks").body(body).refused().await?;
             assert_eq!(code(&refused), (400, "COMMON_400"));
             assert!(refused.message.contains(message), "{}", refused.message);
         }
@@ -61,7 +63,7 @@ fn wrong_bodies_are_refused_with_the_field_named() -> Verdict {
 fn unknown_subtasks_and_uploads_are_not_found() -> Verdict {
     subtasks::scenario(async |stage| {
         for route in ["/queueUploadResult", "/queueUploadResult/event"] {
-            let refused = stage.api.refused("POST".parse()?, route, Some(json!({"subtaskId": 4711}))).await?;
+            let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;
             assert_eq!(code(&refused), (404, "SUBTASK_001"));
         }
         for (path, expected) in [
@@ -72,7 +74,7 @@ fn unknown_subtasks_and_uploads_are_not_found() -> Verdict {
             ("/uploads/first", (400, "COMMON_400")),
             ("/nowhere", (404, "COMMON_404")),
         ] {
-            let refused = stage.api.refused("GET".parse()?, path, None).await?;
+            let refused = stage.api.get(path).refused().await?;
             assert_eq!(code(&refused), expected, "{path}");
         }
         assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());

@@ -1,7 +1,7 @@
 //! A program dies in the middle: nothing is lost, and no upload gets a second outcome.
 
-use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, REPLY_TOPIC, Subtasks, TOPIC, WORKER};
-use greenroom::drive::{NewRecord, Producer};
+use fixtures::subtasks::{self, API, Behaviour, Outcome, Pattern, REPLY_TOPIC, TOPIC, WORKER};
+use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
 use greenroom::supervisor::protocol::PartSignal;
 
@@ -19,7 +19,7 @@ fn a_worker_killed_in_the_middle_loses_nothing() -> Verdict {
         }
         stage.in_hand(6).await?;
         stage.kill(WORKER).await?;
-        stage.environment().restart(WORKER).await?;
+        stage.restart(WORKER).await?;
         stage.open_gate().await?;
         stage.settle().await?;
 
@@ -39,9 +39,8 @@ fn a_worker_told_to_end_finishes_its_work() -> Verdict {
         let subtask = stage.api.create("Result").await?;
         stage.api.upload(Pattern::Request, subtask, &Behaviour::works(300)).await?;
         stage.in_hand(1).await?;
-        stage.environment().signal(WORKER, PartSignal::Stop).await?;
-        stage.ended(WORKER).await?;
-        stage.environment().restart(WORKER).await?;
+        stage.end(WORKER, PartSignal::Stop).await?;
+        stage.restart(WORKER).await?;
         stage.settle().await?;
         assert_eq!(stage.api.subtask(subtask).await?.outcome, Some(Outcome::Done));
         assert_eq!(stage.records(REPLY_TOPIC).await?.len(), 1);
@@ -57,13 +56,12 @@ fn an_answer_waits_for_a_server_that_was_killed() -> Verdict {
         let subtask = stage.api.create("Result").await?;
         stage.api.upload(Pattern::Request, subtask, &Behaviour::waits()).await?;
         stage.in_hand(1).await?;
-        let api = Subtasks::part(1);
-        stage.kill(&api).await?;
+        stage.kill(API).await?;
         stage.open_gate().await?;
         stage.in_hand(0).await?;
         let database = stage.database().await?;
         assert_eq!(tally(&database).await?, ["open 1"]);
-        stage.environment().restart(&api).await?;
+        stage.restart(API).await?;
         stage.settle().await?;
         assert_eq!(stage.api.subtask(subtask).await?.outcome, Some(Outcome::Done));
         insta::assert_snapshot!(stage.document().await?);
@@ -80,7 +78,7 @@ fn a_second_delivery_changes_nothing() -> Verdict {
         stage.api.upload(Pattern::Request, asked, &Behaviour::fails("disk full")).await?;
         stage.api.upload(Pattern::Event, told, &Behaviour::fails("disk full")).await?;
         stage.settle().await?;
-        let producer = Producer::of(stage.environment())?;
+        let producer = stage.producer()?;
         for record in stage.records(TOPIC).await? {
             let mut value: serde_json::Value = serde_json::from_slice(&record.value.clone().expect("a value"))?;
             value.as_object_mut().expect("an object").remove("simulate");
