@@ -22,6 +22,7 @@ use crate::spec::Spec;
 use crate::supervisor::client::{self, ClientError, Lease, News};
 use crate::supervisor::protocol::{Action, Event, Order, PartSignal, Summary};
 use crate::supervisor::state::{StateError, Workspace};
+use crate::wire::WireError;
 
 pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 
@@ -72,6 +73,9 @@ pub enum EnvironmentError {
     /// A part did not come to the state that was waited for.
     #[error("failed to wait for a part")]
     Part(#[from] Waited),
+    /// The brokers did not come to the state that was waited for.
+    #[error("failed to wait for the brokers")]
+    Brokers(#[from] WireError),
     /// A background task failed.
     #[error("failed to run a background task")]
     Task(#[from] tokio::task::JoinError),

@@ -15,8 +15,8 @@ mod until;
 
 pub use evidence::last_lines;
 pub use process::{PartState, Processes};
-pub(crate) use spawn::death_signal;
 pub use spawn::{SpawnError, SpawnLoop, Spawner};
+pub(crate) use spawn::{death_signal, stop_signal};
 pub use start::{Progress, StartError, start};
 pub use sweep::{carriers, servers_in, signal_each};
 pub use until::{Waited, until};

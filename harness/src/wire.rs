@@ -38,7 +38,7 @@ pub use cluster::{Broker, ClusterView, cluster_listed};
 pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use produce::acknowledge;
-pub use topics::{Topic, create_topics};
+pub use topics::{Topic, create_topics, replicas_in_sync};
 pub use warm::{InternalTopics, READY_TOPIC, Warmed, Warmth, make_topics, warm};
 
 /// How long each step of [`prepare`] took.

@@ -11,6 +11,10 @@ use crate::link::{Change, Fault, Flow, Route};
 use crate::runtime::PartState;
 use crate::scenario::eventually;
 use crate::supervisor::protocol::{Action, PartSignal};
+use crate::wire;
+
+/// How long brokers may take to miss one of them, or to have it back.
+const IN_SYNC_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A part of a running environment.
 #[derive(Debug)]
@@ -103,6 +107,19 @@ impl<'a> KafkaHandle<'a> {
     /// The broker was not isolated.
     pub async fn rejoin(self, broker: u16) -> Result<(), EnvironmentError> {
         self.between(broker, Change::Heal).await
+    }
+
+    /// Waits until these brokers, each by its own metadata, see a leader and just `replicas` replicas in sync for every
+    /// partition of every described topic: so many brokers are missed, or none any more.
+    ///
+    /// # Errors
+    /// It was otherwise for half a minute; the error says where.
+    pub async fn in_sync(self, replicas: u16, seen_by: &[u16]) -> Result<(), EnvironmentError> {
+        let all = self.0.plan().brokers();
+        let seen_by: Vec<_> = (1..).zip(all).filter(|(id, _)| seen_by.contains(id)).map(|(_, at)| at).collect();
+        let topics: Vec<_> = self.0.plan().topics.iter().map(|topic| topic.name.clone()).collect();
+        let deadline = tokio::time::Instant::now() + IN_SYNC_DEADLINE;
+        Ok(wire::replicas_in_sync(&seen_by, &topics, usize::from(replicas), deadline).await?)
     }
 
     async fn between(self, broker: u16, change: Change) -> Result<(), EnvironmentError> {

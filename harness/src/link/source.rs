@@ -1,6 +1,6 @@
 //! Whose a connection is, asked of the kernel.
 //!
-//! `/proc/net/tcp` (proc(5)) lists every socket with its two addresses and its inode, `/proc/PID/fd` the inodes that a
+//! `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) list every socket with its two addresses and its inode, `/proc/PID/fd` the inodes that a
 //! process has open; a part's processes are those of its session. It is asked only for connections that a fault may
 //! concern, because reading both takes a millisecond or more.
 //!
@@ -23,17 +23,24 @@ impl Sources {
 
     /// The part that connected from `peer` to `front`; nothing where it is no part's connection (any more).
     pub(super) fn of(&self, peer: SocketAddr, front: SocketAddrV4) -> Option<String> {
-        let sockets = procfs::net::tcp().ok()?;
-        let front = SocketAddr::V4(front);
-        let own = sockets.into_iter().find(|row| row.local_address == peer && row.remote_address == front)?;
+        let own = socket(peer, SocketAddr::V4(front))?;
         let sessions = (self.0)();
         // The process that leads the session first: nearly always it is the one.
         let leaders = sessions.keys().filter_map(|pid| Process::new(*pid).ok());
-        let leader = leaders.into_iter().find(|process| has(process, own.inode));
-        let found = leader.or_else(|| followers(&sessions).find(|process| has(process, own.inode)))?;
+        let leader = leaders.into_iter().find(|process| has(process, own));
+        let found = leader.or_else(|| followers(&sessions).find(|process| has(process, own)))?;
         let session = found.stat().ok()?.session;
         sessions.get(&session).cloned()
     }
+}
+
+/// The inode of the socket with these two addresses. A JVM's sockets are IPv6 ones that carry IPv4.
+fn socket(local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let tables = [procfs::net::tcp, procfs::net::tcp6];
+    let mut rows = tables.into_iter().flat_map(|table| table().unwrap_or_default());
+    let own = rows.find(|row| plain(row.local_address) == local && plain(row.remote_address) == remote)?;
+    Some(own.inode)
 }
 
 /// Processes of the sessions that do not lead them.

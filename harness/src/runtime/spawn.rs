@@ -123,6 +123,14 @@ pub(crate) fn death_signal(kind: &Kind) -> Signal {
     }
 }
 
+/// The signal that ends a part in good order. PostgreSQL would wait for its clients to leave at SIGTERM.
+pub(crate) fn stop_signal(kind: &Kind) -> Signal {
+    match kind {
+        Kind::Postgres { .. } => Signal::SIGINT,
+        Kind::Kafka | Kind::Redis | Kind::Program { .. } => Signal::SIGTERM,
+    }
+}
+
 /// The variables that a part inherits; all others are planned.
 fn inherited() -> impl Iterator<Item = (&'static str, String)> {
     ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))

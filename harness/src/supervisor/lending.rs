@@ -264,7 +264,7 @@ fn link_problem(error: &LinkError) -> Problem {
 
 fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
     let signal = match signal {
-        PartSignal::Stop => Signal::SIGTERM,
+        PartSignal::Stop => tenancy.stop_signal(part),
         PartSignal::Kill => tenancy.death_signal(part),
         PartSignal::Pause => Signal::SIGSTOP,
         PartSignal::Resume => Signal::SIGCONT,

@@ -75,7 +75,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartSignal {
-    /// SIGTERM: end in good order.
+    /// SIGTERM: end in good order; to PostgreSQL SIGINT, its fast shutdown, which does not wait for clients.
     Stop,
     /// SIGKILL; to PostgreSQL SIGQUIT, its immediate shutdown, which loses as much and leaves no shared memory behind.
     Kill,

@@ -203,8 +203,16 @@ impl Tenancy {
 
     /// What ends a part at once.
     pub(super) fn death_signal(&self, part: &str) -> Signal {
-        let kind = self.plan.part(part).map_or(&Kind::Redis, |part| &part.kind);
-        runtime::death_signal(kind)
+        runtime::death_signal(self.kind(part))
+    }
+
+    /// What ends a part in good order.
+    pub(super) fn stop_signal(&self, part: &str) -> Signal {
+        runtime::stop_signal(self.kind(part))
+    }
+
+    fn kind(&self, part: &str) -> &Kind {
+        self.plan.part(part).map_or(&Kind::Redis, |part| &part.kind)
     }
 
     fn lock_parts(&self) -> MutexGuard<'_, BTreeMap<String, (PartState, Option<u64>)>> {

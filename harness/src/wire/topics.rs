@@ -61,6 +61,27 @@ pub async fn create_topics(brokers: &[SocketAddrV4], topics: &[Topic], deadline:
     .map(drop)
 }
 
+/// Waits until, on the own metadata of each of `brokers`, every partition of `topics` has a leader and just `replicas`
+/// replicas in sync: how a cluster is known to have missed a broker, or to be whole again.
+///
+/// # Errors
+/// At `deadline`, naming the broker and the topic for which it was otherwise.
+pub async fn replicas_in_sync(
+    brokers: &[SocketAddrV4],
+    topics: &[String],
+    replicas: usize,
+    deadline: Instant,
+) -> Result<(), WireError> {
+    try_join_all(brokers.iter().map(|broker| async move {
+        let mut peer = Peer::new(*broker);
+        let mut until = Until::new("every replica in its place", RUNNING, deadline);
+        while until.attempt(all_in_sync(&mut peer, topics, replicas)).await?.is_none() {}
+        Ok(())
+    }))
+    .await
+    .map(drop)
+}
+
 /// Removes a topic and waits until no broker lists it any more.
 pub(super) async fn remove(brokers: &[SocketAddrV4], name: &str, deadline: Instant) -> Result<(), WireError> {
     let mut peer = Peer::new(first(brokers)?);
@@ -123,6 +144,23 @@ async fn all_shaped(peer: &mut Peer, topics: &[Topic]) -> Result<(), WireError> 
     let answer = metadata(peer, &names).await?;
     for topic in topics {
         shaped(peer.address(), topic, seen_of(peer.address(), &answer, &topic.name)?)?;
+    }
+    Ok(())
+}
+
+async fn all_in_sync(peer: &mut Peer, topics: &[String], replicas: usize) -> Result<(), WireError> {
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let answer = metadata(peer, &names).await?;
+    for name in names {
+        let topic = seen_of(peer.address(), &answer, name)?;
+        if let Some(partition) = topic.partitions.iter().find(|partition| partition.isr_nodes.len() != replicas) {
+            let (found, index) = (partition.isr_nodes.len(), partition.partition_index);
+            return Err(not_ready(
+                peer.address(),
+                name,
+                &format!("with {found} replicas of partition {index} in sync"),
+            ));
+        }
     }
     Ok(())
 }

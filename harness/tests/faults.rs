@@ -1,0 +1,135 @@
+//! Faults on real parts and on the ways to them, without a system under test.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use greenroom::drive::{NewRecord, Producer};
+use greenroom::environment::{Environment, EnvironmentError};
+use greenroom::link::OUTSIDE;
+use greenroom::report;
+use greenroom::scenario::{self, Verdict, eventually};
+use greenroom::spec::{self, Spec};
+use tokio::time::timeout;
+
+/// Long enough to see that nothing is answered.
+const SILENCE: Duration = Duration::from_millis(300);
+/// Longer than anything takes here that is not broken.
+const SOON: Duration = Duration::from_secs(10);
+
+fn spec(text: &str) -> Spec {
+    spec::read_str(Path::new("faults.toml"), text).expect("a right description")
+}
+
+/// What Redis answers to PING over a new connection, or why it does not.
+async fn ping(environment: &Environment, patience: Duration) -> Result<String, String> {
+    let url = environment.endpoints().redis_url.expect("a cache");
+    let client = redis::Client::open(url).map_err(|error| error.to_string())?;
+    let told = async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await
+    };
+    match timeout(patience, told).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("silence".to_owned()),
+    }
+}
+
+/// Goal: every verb does to a part and to the way to it what it says, until it is taken back.
+#[test]
+fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
+    scenario::run(spec("name = \"faults\"\n[redis]\n"), async |environment| {
+        environment.redis().pause().await?;
+        assert_eq!(ping(environment, SILENCE).await, Err("silence".to_owned()));
+        environment.redis().resume().await?;
+        assert_eq!(ping(environment, SOON).await, Ok("PONG".to_owned()));
+
+        environment.link(OUTSIDE, "redis").cut().await?;
+        assert!(ping(environment, SILENCE).await.expect_err("it is cut").contains("reset"));
+        environment.link(OUTSIDE, "redis").heal().await?;
+        environment.links_to("redis").answers().blackhole().await?;
+        assert_eq!(ping(environment, SILENCE).await, Err("silence".to_owned()));
+        environment.links_to("redis").heal().await?;
+        environment.link(OUTSIDE, "redis").delay(Duration::from_millis(60)).await?;
+        let begun = Instant::now();
+        ping(environment, SOON).await.expect("late, but answered");
+        assert!(begun.elapsed() >= Duration::from_millis(120), "{:?}", begun.elapsed());
+        environment.link(OUTSIDE, "redis").heal().await?;
+
+        environment.redis().kill().await?;
+        assert!(ping(environment, SILENCE).await.is_err());
+        environment.redis().restart().await?;
+        environment.redis().restart().await?;
+        assert_eq!(ping(environment, SOON).await, Ok("PONG".to_owned()));
+        Ok(())
+    })
+}
+
+/// Goal: a fault that cannot be says what is wrong and what could be.
+#[test]
+fn impossible_faults_are_told() -> Verdict {
+    let text = "name = \"faults\"\n[kafka]\n[redis]\n";
+    scenario::run(spec(text), async |environment| {
+        let said = |refused: Result<(), EnvironmentError>| report::chain(&refused.expect_err("refused"));
+        let unknown = said(environment.link("till", "redis").cut().await);
+        assert!(unknown.contains("there is no client till; clients are kafka, redis, outside"), "{unknown}");
+        let whole = said(environment.link(OUTSIDE, "redis").heal().await);
+        assert!(whole.contains("the link from outside to redis has no fault to take back"), "{whole}");
+        let one_process = said(environment.kafka().isolate(1).await);
+        assert!(one_process.contains("kafka-1 and kafka-2 share one process"), "{one_process}");
+        assert!(one_process.contains("layout = \"separate\""), "{one_process}");
+        let dead = said(environment.kafka().broker(2).kill().await);
+        assert!(dead.contains("the brokers share one process"), "{dead}");
+        let running = said(environment.part("till").restart().await);
+        assert!(running.contains("there is no ended part till"), "{running}");
+        Ok(())
+    })
+}
+
+/// Goal: PostgreSQL comes back with its rows, and a client that waits for a cut way goes on when it is whole.
+#[test]
+fn a_database_that_is_restarted_has_its_rows() -> Verdict {
+    let text = "name = \"faults\"\n[postgres]\ndatabase = \"shop\"\n";
+    scenario::run(spec(text), async |environment| {
+        let url = environment.endpoints().postgres_url.expect("a database");
+        let pool = sqlx::postgres::PgPoolOptions::new().acquire_timeout(SOON).connect(&url).await?;
+        sqlx::query("CREATE TABLE kept (id int)").execute(&pool).await?;
+        sqlx::query("INSERT INTO kept VALUES (7)").execute(&pool).await?;
+        environment.postgres().restart().await?;
+        let rows = eventually(async || {
+            let count = sqlx::query_scalar::<_, i32>("SELECT id FROM kept").fetch_one(&pool).await;
+            count.map_err(|error| error.to_string())
+        });
+        assert_eq!(rows.await?, 7);
+        environment.postgres().stop().await?;
+        assert!(sqlx::query("SELECT 1").execute(&pool).await.is_err());
+        Ok(())
+    })
+}
+
+/// Goal: a broker that is parted from the others is missed by them and by nobody else, and comes back; a killed one too.
+/// Method: layout separate. The parted broker leaves every in-sync set, so `acks=all` goes on with the other two, and the
+/// cluster is whole again when all brokers list all brokers and every replica is in sync.
+#[test]
+fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
+    let text = "name = \"faults\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n";
+    scenario::run(spec(text), async |environment| {
+        let producer = Producer::of(environment)?;
+        producer.send(NewRecord::to("orders").value("before")).await?;
+        environment.kafka().isolate(1).await?;
+        environment.kafka().in_sync(2, &[2, 3]).await?;
+        // A client that still reaches it would send to the leader that it was, and get no acknowledgement.
+        environment.kafka().link(OUTSIDE, 1).cut().await?;
+        producer.send(NewRecord::to("orders").value("with two")).await?;
+        environment.kafka().link(OUTSIDE, 1).heal().await?;
+        environment.kafka().rejoin(1).await?;
+        environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+
+        environment.kafka().broker(2).kill().await?;
+        producer.send(NewRecord::to("orders").value("without the second")).await?;
+        environment.kafka().broker(2).restart().await?;
+        environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+        let records = environment.observe().await?;
+        assert_eq!(records.records("orders").len(), 3);
+        Ok(())
+    })
+}
