@@ -60,15 +60,40 @@ pub enum Change {
 pub struct PlannedLink {
     /// The part behind it.
     pub to: String,
+    /// Whose connections it carries.
+    pub carries: Carries,
     /// Where clients connect.
     pub front: SocketAddrV4,
     /// Where the part listens.
     pub back: SocketAddrV4,
 }
 
+/// Whose connections a link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carries {
+    /// Clients' only.
+    Clients,
+    /// Clients' and those of the other brokers.
+    ClientsAndBrokers,
+    /// Those of the controllers' quorum.
+    Quorum,
+}
+
 /// Why a link was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
+    /// The environment has no links.
+    #[error("this environment has no links, so no way can be broken")]
+    NoLinks,
+    /// No link stands between brokers.
+    #[error("no link stands between {from} and {to}")]
+    NotBetweenBrokers {
+        /// One broker.
+        from: String,
+        /// The other.
+        to: String,
+    },
     /// No link stands in front of such a part.
     #[error("there is no link to {to}; links stand in front of {known}")]
     UnknownTarget {
@@ -121,6 +146,8 @@ pub(crate) struct Shared {
     changes: watch::Sender<u64>,
     sources: Sources,
     targets: BTreeSet<String>,
+    /// Brokers meet one another without links.
+    brokers_apart: bool,
 }
 
 impl Links {
@@ -137,9 +164,10 @@ impl Links {
             changes: watch::Sender::new(0),
             sources,
             targets: planned.iter().map(|link| link.to.clone()).collect(),
+            brokers_apart: planned.iter().all(|link| link.carries == Carries::Clients),
         });
         let mut acceptors = JoinSet::new();
-        for PlannedLink { to, front, back } in planned {
+        for PlannedLink { to, front, back, .. } in planned {
             let listener = TcpListener::bind(front).await.map_err(|error| (*front, error))?;
             let link = Link { to: to.clone(), front: *front, back: *back, shared: Arc::clone(&shared) };
             acceptors.spawn(Arc::new(link).accept(listener));
@@ -180,6 +208,9 @@ impl Links {
     fn check(&self, route: &Route, parts: &BTreeSet<String>) -> Result<(), LinkError> {
         let Route { from, to } = route;
         let listed = |names: Vec<&str>| names.join(", ");
+        if self.shared.targets.is_empty() {
+            return Err(LinkError::NoLinks);
+        }
         if !self.shared.targets.contains(to) {
             let known = listed(self.shared.targets.iter().map(String::as_str).collect());
             return Err(LinkError::UnknownTarget { to: to.clone(), known });
@@ -190,12 +221,20 @@ impl Links {
         if from == to || shared_process {
             return Err(LinkError::SharedProcess { from: from.clone(), to: to.clone() });
         }
+        if self.shared.brokers_apart && is_broker(from) && is_broker(to) {
+            return Err(LinkError::NotBetweenBrokers { from: from.clone(), to: to.clone() });
+        }
         if from != OUTSIDE && !parts.contains(from) {
             let known = parts.iter().map(String::as_str).chain([OUTSIDE]).collect();
             return Err(LinkError::UnknownSource { from: from.clone(), known: listed(known) });
         }
         Ok(())
     }
+}
+
+/// Whether a name is that of one broker.
+fn is_broker(name: &str) -> bool {
+    name.strip_prefix("kafka-").is_some_and(|id| id.parse::<u16>().is_ok())
 }
 
 impl Route {

@@ -183,7 +183,7 @@ impl Plan {
         let variables = names.expand_all("variables", &spec.variables)?;
         let mut parts = Vec::new();
         if let Some(kafka) = &spec.kafka {
-            parts.extend(part::kafka(kafka, toolchain, &site));
+            parts.extend(part::kafka(spec, kafka, toolchain, &site));
         }
         if let Some(postgres) = &spec.postgres {
             parts.push(part::postgres(postgres, toolchain, &site));

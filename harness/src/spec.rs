@@ -24,9 +24,9 @@ pub use read::{SpecError, read, read_str};
 pub struct Spec {
     /// Short name of the system, used in identifiers and file names.
     pub name: String,
-    /// Whether links stand in front of the parts, so that the ways to them can be broken; see [`crate::link`].
-    #[serde(default = "yes")]
-    pub links: bool,
+    /// Where links stand, so that the ways there can be broken; see [`crate::link`].
+    #[serde(default)]
+    pub links: Links,
     /// The Kafka cluster; absent where the system needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSpec>,
@@ -68,6 +68,19 @@ impl Spec {
         let programs = programs.flat_map(|program| program.port..program.port + program.instances);
         kafka.chain(stores).chain(programs).collect()
     }
+}
+
+/// Where links stand. Each costs a little: see `bench links`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Links {
+    /// Nowhere: nothing but the parts themselves can be broken.
+    #[default]
+    None,
+    /// In front of every part, for its clients; brokers meet one another without links.
+    Clients,
+    /// Between brokers too, where each has a process of its own: the quorum and replication can be broken.
+    All,
 }
 
 /// How the brokers are laid out over operating-system processes.
@@ -190,9 +203,6 @@ pub struct ProgramSpec {
     pub variables: BTreeMap<String, String>,
 }
 
-fn yes() -> bool {
-    true
-}
 fn one() -> u16 {
     1
 }

@@ -37,7 +37,7 @@ async fn ping(environment: &Environment, patience: Duration) -> Result<String, S
 /// Goal: every verb does to a part and to the way to it what it says, until it is taken back.
 #[test]
 fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
-    scenario::run(spec("name = \"faults\"\n[redis]\n"), async |environment| {
+    scenario::run(spec("name = \"faults\"\nlinks = \"clients\"\n[redis]\n"), async |environment| {
         environment.redis().pause().await?;
         assert_eq!(ping(environment, SILENCE).await, Err("silence".to_owned()));
         environment.redis().resume().await?;
@@ -67,7 +67,7 @@ fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
 /// Goal: a fault that cannot be says what is wrong and what could be.
 #[test]
 fn impossible_faults_are_told() -> Verdict {
-    let text = "name = \"faults\"\n[kafka]\n[redis]\n";
+    let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\n[redis]\n";
     scenario::run(spec(text), async |environment| {
         let said = |refused: Result<(), EnvironmentError>| report::chain(&refused.expect_err("refused"));
         let unknown = said(environment.link("till", "redis").cut().await);
@@ -85,7 +85,18 @@ fn impossible_faults_are_told() -> Verdict {
     })
 }
 
-/// Goal: PostgreSQL comes back with its rows, and a client that waits for a cut way goes on when it is whole.
+/// Goal: links stand where the description says, and whoever wants to break one that is not there is told what to ask for.
+#[test]
+fn links_that_are_not_there_are_told() -> Verdict {
+    scenario::run(spec("name = \"faults\"\n[redis]\n"), async |environment| {
+        let refused = environment.links_to("redis").cut().await.expect_err("there is no link");
+        let said = report::chain(&refused);
+        assert!(said.contains("no links") && said.contains("--links clients"), "{said}");
+        Ok(())
+    })
+}
+
+/// Goal: PostgreSQL comes back with its rows, and ends in good order while clients are connected.
 #[test]
 fn a_database_that_is_restarted_has_its_rows() -> Verdict {
     let text = "name = \"faults\"\n[postgres]\ndatabase = \"shop\"\n";
@@ -111,7 +122,7 @@ fn a_database_that_is_restarted_has_its_rows() -> Verdict {
 /// cluster is whole again when all brokers list all brokers and every replica is in sync.
 #[test]
 fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
-    let text = "name = \"faults\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n";
+    let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n";
     scenario::run(spec(text), async |environment| {
         let producer = Producer::of(environment)?;
         producer.send(NewRecord::to("orders").value("before")).await?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use greenroom::plan::Scope;
-use greenroom::spec::{self, Layout, Spec};
+use greenroom::spec::{self, Layout, Links, Spec};
 use greenroom::supervisor::state::Workspace;
 
 /// Which environment.
@@ -19,6 +19,9 @@ pub(super) struct Wanted {
     /// How the brokers are laid out over processes, instead of what the description says.
     #[arg(long)]
     layout: Option<Layout>,
+    /// Where links stand, whose ways `fault` can break, instead of where the description says.
+    #[arg(long, value_name = "WHERE")]
+    links: Option<Links>,
     /// Start only these parts: `infrastructure` leaves out the programs under test.
     #[arg(long, value_name = "PARTS")]
     only: Option<Only>,
@@ -56,6 +59,7 @@ impl Wanted {
             let kafka = spec.kafka.as_mut().context("--layout: this environment has no Kafka")?;
             kafka.layout = layout;
         }
+        spec.links = self.links.unwrap_or(spec.links);
         Ok(spec)
     }
 }

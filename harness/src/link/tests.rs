@@ -31,7 +31,7 @@ impl Stand {
         let session = nix::unistd::getsid(None).expect("our session").as_raw();
         let name = name.to_owned();
         let sources = Sources::new(move || BTreeMap::from([(session, name.clone())]));
-        let planned = PlannedLink { to: "shop".to_owned(), front, back };
+        let planned = PlannedLink { to: "shop".to_owned(), carries: Carries::Clients, front, back };
         Self { links: Links::open(&[planned], sources).await.expect("a link"), front, echo }
     }
 

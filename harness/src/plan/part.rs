@@ -1,32 +1,33 @@
 //! The parts of a plan: what runs for Kafka, PostgreSQL, Redis and a program.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use super::template::Names;
 use super::{Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
-use crate::link::PlannedLink;
+use crate::link::{Carries, PlannedLink};
 use crate::node::{self, NodeSettings};
-use crate::spec::{KafkaSpec, Layout, PostgresSpec, ProgramSpec, RedisSpec, Spec};
+use crate::spec::{KafkaSpec, Layout, Links, PostgresSpec, ProgramSpec, RedisSpec, Spec};
 use crate::toolchain::Toolchain;
 
 /// Controllers listen this far above the client port of their node.
 pub(crate) const CONTROLLER_PORT_OFFSET: u16 = 100;
 
 /// The Kafka parts: one for all brokers, or one for each.
-pub(super) fn kafka(kafka: &KafkaSpec, toolchain: &Toolchain, site: &Site) -> Vec<Part> {
+pub(super) fn kafka(spec: &Spec, kafka: &KafkaSpec, toolchain: &Toolchain, site: &Site) -> Vec<Part> {
+    let meeting = if are_linked(spec, kafka) { site.address } else { site.backstage };
     let ids: Vec<u16> = (1..=kafka.brokers).collect();
     match kafka.layout {
-        Layout::Colocated => vec![brokers("kafka", &ids, kafka, toolchain, site)],
+        Layout::Colocated => vec![brokers("kafka", &ids, kafka, meeting, toolchain, site)],
         Layout::Separate => {
-            let one = |id: &u16| brokers(&format!("kafka-{id}"), &[*id], kafka, toolchain, site);
+            let one = |id: &u16| brokers(&format!("kafka-{id}"), &[*id], kafka, meeting, toolchain, site);
             ids.iter().map(one).collect()
         }
     }
 }
 
-fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, toolchain: &Toolchain, site: &Site) -> Part {
+fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolchain: &Toolchain, site: &Site) -> Part {
     let client_ports: Vec<u16> = (0..kafka.brokers).map(|index| kafka.port + index).collect();
     let controller_ports: Vec<u16> = client_ports.iter().map(|port| port + CONTROLLER_PORT_OFFSET).collect();
     // A cluster id of the environment's own: a client of an earlier one at this address is refused, not confused.
@@ -41,10 +42,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, toolchain: &Toolchain, si
             node_id: u32::from(*id),
             host: site.address,
             backstage: site.backstage,
-            meeting: match kafka.layout {
-                Layout::Colocated => site.backstage,
-                Layout::Separate => site.address,
-            },
+            meeting,
             client_ports: &client_ports,
             controller_ports: &controller_ports,
             data_dir: &data_dir,
@@ -196,19 +194,22 @@ pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink
     if site.backstage == site.address {
         return Vec::new();
     }
-    let link = |to: &str, port: u16| PlannedLink {
+    let link = |to: &str, carries: Carries, port: u16| PlannedLink {
         to: to.to_owned(),
+        carries,
         front: SocketAddrV4::new(site.address, port),
         back: SocketAddrV4::new(site.backstage, port),
     };
     let brokers = spec.kafka.iter().flat_map(|kafka| {
-        let linked: &[u16] = match kafka.layout {
-            // Nothing between brokers of one process can be broken.
-            Layout::Colocated => &[0],
-            Layout::Separate => &[0, CONTROLLER_PORT_OFFSET],
+        let linked: &[(u16, Carries)] = if are_linked(spec, kafka) {
+            &[(0, Carries::ClientsAndBrokers), (CONTROLLER_PORT_OFFSET, Carries::Quorum)]
+        } else {
+            &[(0, Carries::Clients)]
         };
-        let broker = move |id: u16| linked.iter().map(move |offset| (id, kafka.port + id - 1 + offset));
-        (1..=kafka.brokers).flat_map(broker).map(|(id, port)| link(&format!("kafka-{id}"), port))
+        (1..=kafka.brokers).flat_map(move |id| {
+            let port = kafka.port + id - 1;
+            linked.iter().map(move |(offset, carries)| link(&format!("kafka-{id}"), *carries, port + offset))
+        })
     });
     let wanted = |part: &&Part| match part.kind {
         Kind::Postgres { .. } | Kind::Redis => true,
@@ -216,7 +217,14 @@ pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink
         Kind::Kafka => false,
     };
     let others = parts.iter().filter(wanted);
-    brokers.chain(others.flat_map(|part| part.addresses.iter().map(|at| link(&part.name, at.port())))).collect()
+    brokers
+        .chain(others.flat_map(|part| part.addresses.iter().map(|at| link(&part.name, Carries::Clients, at.port()))))
+        .collect()
+}
+
+/// Whether links stand between the brokers. Nothing between brokers of one process can be broken.
+fn are_linked(spec: &Spec, kafka: &KafkaSpec) -> bool {
+    spec.links == Links::All && kafka.layout == Layout::Separate
 }
 
 fn is_instance_of(program: &ProgramSpec, part: &str) -> bool {

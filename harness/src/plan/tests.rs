@@ -9,6 +9,7 @@ use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, Postgres, Redis, Toolch
 
 const DESCRIPTION: &str = r#"
 name = "example"
+links = "clients"
 [kafka]
 topics = [{ name = "orders", partitions = 3 }, { name = "audit", replication = 1 }]
 [postgres]

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::{Part, Plan};
+use crate::link::Carries;
 
 impl Display for Plan {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
@@ -24,7 +25,12 @@ impl Display for Plan {
             writeln!(formatter, "\nlinks")?;
         }
         for link in &self.links {
-            writeln!(formatter, "  {} to {}, which listens on {}", link.front, link.to, link.back)?;
+            let carried = match link.carries {
+                Carries::Clients => "clients",
+                Carries::ClientsAndBrokers => "clients and brokers",
+                Carries::Quorum => "the quorum",
+            };
+            writeln!(formatter, "  {} to {} at {} for {carried}", link.front, link.to, link.back)?;
         }
         self.parts.iter().try_for_each(|part| write!(formatter, "\n{}", told(part)?))
     }

@@ -16,7 +16,7 @@ use crate::link::LinkError;
 use crate::plan::{Plan, Scope, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
-use crate::spec::Layout;
+use crate::spec::{Layout, Links};
 
 /// What to do about brokers that share a process.
 const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `--layout separate`";
@@ -92,7 +92,7 @@ impl Server {
             environment: environment.clone(),
             supervisor: self.identity.clone(),
             address: claim.address(),
-            backstage: if order.spec.links { claim.backstage() } else { claim.address() },
+            backstage: if order.spec.links == Links::None { claim.address() } else { claim.backstage() },
             binaries: order.binaries.clone(),
         };
         let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
@@ -255,6 +255,10 @@ fn link_problem(error: &LinkError) -> Problem {
     let problem = Problem::from_error(error);
     match error {
         LinkError::SharedProcess { .. } => problem.hint(SEPARATE),
+        LinkError::NoLinks => problem.hint("ask for `links = \"clients\"` in the description, or `--links clients`"),
+        LinkError::NotBetweenBrokers { .. } => {
+            problem.hint("ask for `links = \"all\"` in the description, or `--links all`")
+        }
         LinkError::UnknownTarget { .. }
         | LinkError::UnknownSource { .. }
         | LinkError::Whole { .. }

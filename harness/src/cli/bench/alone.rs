@@ -9,7 +9,7 @@ use futures_util::future::select_all;
 use greenroom::node::LAUNCHER_CLASS;
 use greenroom::plan::{Part, Plan, Scope, Site};
 use greenroom::runtime;
-use greenroom::spec::{KafkaSpec, Layout, Spec, Timings};
+use greenroom::spec::{KafkaSpec, Layout, Links, Spec, Timings};
 use greenroom::wire;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -85,7 +85,7 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
     };
     let alone = Spec {
         name: "alone".to_owned(),
-        links: false,
+        links: Links::None,
         kafka: Some(KafkaSpec { layout, timings, topics: Vec::new(), ..kafka.clone() }),
         postgres: None,
         redis: None,

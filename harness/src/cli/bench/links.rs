@@ -7,13 +7,14 @@
 //! * *Consume*: all of them by `assign`, from the call until the last has come.
 //! * *Latency*: one record after the other with `acks=all`; the median of a round.
 //!
-//! Replication between the brokers goes through links too, so producing meets them three times.
+//! With `--links all --layout separate` replication between the brokers goes through links too, so producing meets them
+//! three times.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use greenroom::spec::{KafkaSpec, Spec, TopicSpec};
+use greenroom::spec::{KafkaSpec, Links as SpecLinks, Spec, TopicSpec};
 use greenroom::supervisor::state::Workspace;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -97,12 +98,13 @@ async fn measure_all(ground: &Ground, spec: &Spec, runs: u16) -> anyhow::Result<
     let mut rounds = Vec::new();
     for number in 1..=runs {
         let measured = |links| measure(ground, Spec { links, ..spec.clone() });
+        let with = if spec.links == SpecLinks::None { SpecLinks::Clients } else { spec.links };
         let (linked, bare) = if number % 2 == 0 {
-            let bare = measured(false).await?;
-            (measured(true).await?, bare)
+            let bare = measured(SpecLinks::None).await?;
+            (measured(with).await?, bare)
         } else {
-            let linked = measured(true).await?;
-            (linked, measured(false).await?)
+            let linked = measured(with).await?;
+            (linked, measured(SpecLinks::None).await?)
         };
         say(&format!("round {number} of {runs}: with links {linked:?}, without {bare:?}"));
         rounds.push(Round { linked, bare });
