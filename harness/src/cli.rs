@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod fault;
 mod inspect;
+mod judge;
 mod start;
 mod wanted;
 
@@ -14,6 +15,7 @@ use clap::Subcommand;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use bench::Bench;
+pub(crate) use judge::Judge;
 
 /// Environments by hand.
 #[derive(Subcommand)]

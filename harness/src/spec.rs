@@ -198,9 +198,22 @@ pub struct ProgramSpec {
     /// Path that answers 200 once the program can do its work.
     #[serde(default = "health")]
     pub ready: String,
+    /// What anyone's implementation of the same contract has, for a [service](crate::service) in this one's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<ContractSpec>,
     /// Variables for this program alone. Values are templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+}
+
+/// What can be asked of every implementation of a program's contract.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContractSpec {
+    /// Path that answers 200 in all of them, once they can do their work.
+    pub ready: String,
+    /// The variables that all of them read.
+    pub variables: Vec<String>,
 }
 
 fn one() -> u16 {

@@ -13,6 +13,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test [ARGUMENTS]   run every test under cargo-nextest, installed if missing; ARGUMENTS are nextest's
+  test --service COMMAND [--service-port N] [ARGUMENTS]
+                     run the default system's stories against another implementation of it, and print the verdicts
   test-env …         environments by hand: up, run, status, logs, down, doctor, plan (see test-env --help)
   bench …            measurements (see bench --help)
   lint               formatting and lints, as CI wants them
@@ -59,6 +61,10 @@ fn greenroom(arguments: &[String]) -> Result<(), Failed> {
 
 fn test(arguments: &[String]) -> Result<(), Failed> {
     let nextest = nextest()?;
+    if arguments.iter().any(|argument| argument.split('=').next() == Some("--service")) {
+        let judge = ["judge", "--nextest"].map(str::to_owned).into_iter().chain([nextest.display().to_string()]);
+        return greenroom(&judge.chain(arguments.iter().cloned()).collect::<Vec<_>>());
+    }
     build()?;
     let mut command = Command::new(nextest);
     command.args(["nextest", "run", "--workspace"]).args(arguments).env("GREENROOM_BINARIES", binaries()?);

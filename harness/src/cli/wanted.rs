@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use greenroom::plan::Scope;
+use greenroom::service::Service;
 use greenroom::spec::{self, Layout, Links, Spec};
 use greenroom::supervisor::state::Workspace;
 
@@ -25,6 +26,13 @@ pub(super) struct Wanted {
     /// Start only these parts: `infrastructure` leaves out the programs under test.
     #[arg(long, value_name = "PARTS")]
     only: Option<Only>,
+    /// Run this command instead of the program under test: somebody else's implementation of its contract, with the same
+    /// variables. `{port}` stands for its HTTP port.
+    #[arg(long, value_name = "COMMAND")]
+    service: Option<String>,
+    /// The HTTP port of that service, where it cannot be chosen by `PORT`.
+    #[arg(long, value_name = "N", requires = "service", value_parser = clap::value_parser!(u16).range(1..))]
+    service_port: Option<u16>,
     /// Fetch nothing; say what is missing.
     #[arg(long)]
     pub(super) offline: bool,
@@ -60,6 +68,10 @@ impl Wanted {
             kafka.layout = layout;
         }
         spec.links = self.links.unwrap_or(spec.links);
+        if let Some(command) = &self.service {
+            let service = Service { command: command.clone(), port: self.service_port };
+            service.take_the_place(&mut spec).context("--service")?;
+        }
         Ok(spec)
     }
 }
@@ -91,7 +103,7 @@ struct Settings {
     default: Option<String>,
 }
 
-fn default_system(root: &Path) -> anyhow::Result<Option<String>> {
+pub(super) fn default_system(root: &Path) -> anyhow::Result<Option<String>> {
     let path = root.join(".config").join("greenroom.toml");
     let text = match std::fs::read_to_string(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -1,0 +1,67 @@
+//! `test --service`: the stories of a system against somebody else's implementation of it, and what they say.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, ensure};
+use greenroom::service::{SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
+use greenroom::supervisor::state::Workspace;
+use greenroom::verdict::{self, VERDICTS_VARIABLE};
+
+use super::wanted::default_system;
+use super::{answer, say};
+
+/// Run the default system's stories against another implementation of it.
+#[derive(clap::Args)]
+pub(crate) struct Judge {
+    /// cargo-nextest.
+    #[arg(long, value_name = "FILE", hide = true)]
+    nextest: PathBuf,
+    /// The command that runs the service, in each story's own environment with the variables of the contract.
+    /// `{port}` stands for its HTTP port.
+    #[arg(long, value_name = "COMMAND")]
+    service: String,
+    /// The HTTP port of the service, where it cannot be chosen by `PORT`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    service_port: Option<u16>,
+    /// Nextest's arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+impl Judge {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let workspace = Workspace::here()?;
+        let system = default_system(&workspace.root)?;
+        let system = system.context("`.config/greenroom.toml` names no default system, whose stories could be told")?;
+        self.start_once(&system)?;
+        let verdicts = tempfile::Builder::new().prefix("greenroom-verdicts-").tempdir().context("make a directory")?;
+        let mut stories = Command::new(&self.nextest);
+        stories.args(["nextest", "run", "--workspace", "--no-fail-fast", "-E", &format!("binary({system})")]);
+        stories.args(&self.arguments).env(SERVICE_VARIABLE, &self.service).env(VERDICTS_VARIABLE, verdicts.path());
+        // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
+        stories.env("INSTA_FORCE_PASS", "1").env("INSTA_UPDATE", "no");
+        if let Some(port) = self.service_port {
+            // A port that cannot be chosen is taken on every address.
+            stories.env(SERVICE_PORT_VARIABLE, port.to_string()).args(["--test-threads", "1"]);
+        }
+        let told = stories.status().context("run cargo-nextest")?;
+        let judgements = verdict::read(verdicts.path())?;
+        ensure!(!judgements.is_empty(), "no story was told: see what cargo-nextest said");
+        answer(&verdict::table(&judgements));
+        Ok(if told.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// A service that does not start is told of once, not once for each story.
+    fn start_once(&self, system: &str) -> anyhow::Result<()> {
+        let mut start = Command::new(std::env::current_exe()?);
+        start.args(["test-env", "run", system, "--service", &self.service]);
+        if let Some(port) = self.service_port {
+            start.args(["--service-port", &port.to_string()]);
+        }
+        say("starting the service once");
+        let started = start.args(["--", "true"]).status().context("start the service once")?;
+        ensure!(started.success(), "the service does not start, so no story is told");
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Somebody else's implementation in the place of the program under test.
+//!
+//! A team that owns a service of the same contract names its command; it is started in the environment, with the same
+//! variables and at the same port as ours, and every story speaks with it. What it cannot be asked, because only our own
+//! program knows the variable, is known from the description: [`ContractSpec`].
+//!
+//! Deliberately absent: a service that runs elsewhere already. It could not be given brokers and a database of its own
+//! for each story, so its verdicts would be about whatever happened before.
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{ContractSpec, ProgramSpec, Spec};
+
+/// The command, for whatever runs below `cargo xtask test --service`.
+pub const SERVICE_VARIABLE: &str = "GREENROOM_SERVICE";
+/// Its fixed HTTP port, if it has one.
+pub const SERVICE_PORT_VARIABLE: &str = "GREENROOM_SERVICE_PORT";
+
+/// Somebody else's service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What a shell is told to run; a template like every other command, so `{port}` stands for its HTTP port.
+    pub command: String,
+    /// Its HTTP port where that cannot be chosen by `PORT`.
+    pub port: Option<u16>,
+}
+
+/// Why a service cannot take the place of the program under test.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is nobody whose place it could take, or there are several.
+    #[error(
+        "a service takes the place of the one program under test that has a contract; {system} has {}",
+        if found.is_empty() { "none".to_owned() } else { found.join(", ") }
+    )]
+    NoPlace {
+        /// The system.
+        system: String,
+        /// The programs that have a contract.
+        found: Vec<String>,
+    },
+    /// The port is no port.
+    #[error("{SERVICE_PORT_VARIABLE} is {0:?}; expected a port from 1 to 65535")]
+    Port(String),
+}
+
+impl Service {
+    /// The service that this run is about, if it is about one.
+    ///
+    /// # Errors
+    /// Its port is no port.
+    pub fn of_this_run() -> Result<Option<Self>, ServiceError> {
+        let Ok(command) = std::env::var(SERVICE_VARIABLE) else { return Ok(None) };
+        let port = match std::env::var(SERVICE_PORT_VARIABLE) {
+            Ok(text) => Some(text.parse().ok().filter(|port| *port > 0).ok_or(ServiceError::Port(text))?),
+            Err(_) => None,
+        };
+        Ok(Some(Self { command, port }))
+    }
+
+    /// Lets the service run instead of the program under test, and answers that program's contract.
+    ///
+    /// # Errors
+    /// No program, or more than one, has a contract.
+    pub fn take_the_place(&self, spec: &mut Spec) -> Result<ContractSpec, ServiceError> {
+        let mut with_contract: Vec<&mut ProgramSpec> =
+            spec.programs.iter_mut().filter(|program| program.contract.is_some()).collect();
+        let found = with_contract.iter().map(|program| program.name.clone()).collect();
+        let (Some(program), true) = (with_contract.pop(), with_contract.is_empty()) else {
+            return Err(ServiceError::NoPlace { system: spec.name.clone(), found });
+        };
+        let contract = program.contract.clone().unwrap_or_default();
+        program.binary = None;
+        // The shell makes way for the command, so that signals reach it.
+        program.command = ["/bin/sh", "-c", &format!("exec {}", self.command)].map(str::to_owned).to_vec();
+        program.port = self.port.unwrap_or(program.port);
+        program.ready.clone_from(&contract.ready);
+        Ok(contract)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::read_str;
+
+    fn described(contract: &str) -> Spec {
+        let text = format!(
+            "name = \"shop\"\n[[programs]]\nname = \"shop\"\nbinary = \"shop\"\nport = 3000\nunder_test = true\n{contract}"
+        );
+        read_str(Path::new("environment.toml"), &text).expect("a right description")
+    }
+
+    #[test]
+    fn a_service_runs_instead_of_the_program_with_a_contract() {
+        let mut spec = described("contract = { ready = \"/goods\", variables = [\"PORT\"] }\n");
+        let service = Service { command: "npm start -- --port {port}".to_owned(), port: Some(8080) };
+        let contract = service.take_the_place(&mut spec).expect("there is a place");
+        let program = &spec.programs[0];
+        assert_eq!(program.command, ["/bin/sh", "-c", "exec npm start -- --port {port}"]);
+        assert_eq!((&program.binary, program.port, program.ready.as_str()), (&None, 8080, "/goods"));
+        assert_eq!(contract.variables, ["PORT"]);
+    }
+
+    #[test]
+    fn a_system_without_a_contract_has_no_place() {
+        let service = Service { command: "true".to_owned(), port: None };
+        let refused = service.take_the_place(&mut described("")).expect_err("no place").to_string();
+        assert!(refused.ends_with("shop has none"), "{refused}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What a run said of somebody else's service, story by story: law, verdict, evidence.
+//!
+//! Every story is a process of its own, so each writes a file; whoever ran them all reads the table.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{ContentArrangement, Table};
+use serde::{Deserialize, Serialize};
+
+/// Where verdicts are written, for whatever runs below `cargo xtask test --service`.
+pub const VERDICTS_VARIABLE: &str = "GREENROOM_VERDICTS";
+
+/// How wide the table may be, in characters.
+const TABLE_WIDTH: u16 = 160;
+
+/// Whether a law holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It does not.
+    Broken,
+    /// The service cannot be asked.
+    Skipped,
+    /// It does, as far as the story can tell.
+    Holds,
+}
+
+/// What one story said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Whether its law holds.
+    pub verdict: Verdict,
+    /// The law, by the story's name.
+    pub law: String,
+    /// What speaks for it.
+    pub evidence: String,
+}
+
+/// Verdicts could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to use the verdicts in {}", path.display())]
+pub struct VerdictsError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl Judgement {
+    /// Of a story by its test's name, such as `payments::approved_payment`.
+    #[must_use]
+    pub fn of(test: &str, verdict: Verdict, evidence: impl Into<String>) -> Self {
+        Self { verdict, law: test.replace("::", ": ").replace('_', " "), evidence: evidence.into() }
+    }
+
+    /// Writes it down where this run wants it; nothing is written where no run does.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self) -> Result<(), VerdictsError> {
+        let Some(directory) = std::env::var_os(VERDICTS_VARIABLE).map(PathBuf::from) else { return Ok(()) };
+        let name: String = self.law.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let path = directory.join(format!("{name}.json"));
+        let written = std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::write(&path, serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?));
+        written.map_err(|source| VerdictsError { path, source })
+    }
+}
+
+/// Reads what was written to a directory, what is broken first.
+///
+/// # Errors
+/// It cannot be read, or holds something else.
+pub fn read(directory: &Path) -> Result<Vec<Judgement>, VerdictsError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| VerdictsError { path, source }
+    };
+    let mut judgements = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed(directory))? {
+        let path = entry.map_err(failed(directory))?.path();
+        let text = std::fs::read(&path).map_err(failed(&path))?;
+        judgements.push(serde_json::from_slice(&text).map_err(|error| failed(&path)(error.into()))?);
+    }
+    judgements.sort();
+    Ok(judgements)
+}
+
+/// The judgements as a Markdown table, with their sum below.
+#[must_use]
+pub fn table(judgements: &[Judgement]) -> String {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Dynamic).set_width(TABLE_WIDTH);
+    table.set_header(["law", "verdict", "evidence"]);
+    for Judgement { verdict, law, evidence } in judgements {
+        table.add_row([law.clone(), verdict.to_string(), evidence.replace('\n', " ")]);
+    }
+    let count = |wanted| judgements.iter().filter(|judgement| judgement.verdict == wanted).count();
+    let (holds, broken, skipped) = (count(Verdict::Holds), count(Verdict::Broken), count(Verdict::Skipped));
+    format!("{table}\n\n{holds} hold, {broken} broken, {skipped} skipped because the service cannot be asked")
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Broken => "BROKEN",
+            Self::Skipped => "skipped",
+            Self::Holds => "holds",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_broken_stands_first_and_everything_is_counted() {
+        let holds = Judgement::of("payments::approved_payment", Verdict::Holds, "");
+        let broken = Judgement::of("seats::hold_expires", Verdict::Broken, "seats.rs:3: left\nright");
+        let mut all = vec![holds.clone(), broken];
+        all.sort();
+        assert_eq!(all[1], holds);
+        let shown = table(&all);
+        assert!(shown.contains("| seats: hold expires"), "{shown}");
+        assert!(shown.contains("seats.rs:3: left right"), "{shown}");
+        assert!(shown.ends_with("1 hold, 1 broken, 0 skipped because the service cannot be asked"), "{shown}");
+    }
+}
