@@ -28,11 +28,11 @@ fn first_in_first_out_across_a_restart() -> Verdict {
         let mut paid = place(stage, &["에스프레소", "모카", "라떼", "아메리카노", "카푸치노", "마키아토"]).await?;
         assert_eq!(paid.len(), 5, "the second is declined");
         let mut heard = hear(&mut client, 2).await?;
-        stage.kill(BARISTA).await?;
+        stage.part(BARISTA).kill().await?;
         heard.extend(hear_to_the_end(&mut client).await?);
         paid.extend(place(stage, &["홍차", "에스프레소"]).await?);
 
-        stage.restart(BARISTA).await?;
+        stage.part(BARISTA).restart().await?;
         let mut client = stage.announcements(Some(client.last_event_id())).await?;
         heard.extend(hear(&mut client, paid.len() - heard.len()).await?);
         assert_eq!(heard, paid);

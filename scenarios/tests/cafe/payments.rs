@@ -3,7 +3,6 @@
 use fixtures::Refusal;
 use fixtures::cafe::{self, NewOrder, PAYMENT, PaymentResult, Status};
 use greenroom::scenario::{Verdict, eventually};
-use greenroom::supervisor::protocol::PartSignal;
 
 use crate::ledger::{rows, stored};
 
@@ -35,14 +34,14 @@ fn approved_and_declined() -> Verdict {
 fn a_payment_service_that_was_away() -> Verdict {
     let impatient = cafe::adjusted().variable("ORDER_REPLY_TIMEOUT", "300ms").variable("ORDER_RETRY_AFTER", "200ms");
     impatient.scenario(async |stage| {
-        stage.end(PAYMENT, PartSignal::Stop).await?;
+        stage.part(PAYMENT).stop().await?;
         let refusal = stage.order.order(&NewOrder::of("모카", 1)).await.refused()?;
         assert_eq!((refusal.status, refusal.error_code.as_str()), (504, "CAFE_PAYMENT_PENDING"));
         let number = stored(stage).await?[0];
         assert!(refusal.message.contains(&number.to_string()), "{refusal}");
         assert_eq!(stage.order.find(number).await?.status, Status::Pending);
 
-        stage.restart(PAYMENT).await?;
+        stage.part(PAYMENT).restart().await?;
         eventually(async || match stage.order.find(number).await {
             Ok(order) if order.status == Status::Paid => Ok(()),
             Ok(order) => Err(format!("order {number} is {:?}", order.status)),

@@ -4,7 +4,6 @@ use fixtures::coupon::{self, COUPON, Coupons, Outcome};
 use fixtures::{Adjustments, Stage};
 use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict, eventually};
-use greenroom::supervisor::protocol::PartSignal;
 
 use crate::ledger::{failures, owners};
 
@@ -14,7 +13,7 @@ use crate::ledger::{failures, owners};
 #[test]
 fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
     coupon::adjusted().variable("COUPON_CLAIM_DURATION", "4s").scenario(async |stage| {
-        stage.signal_brokers(PartSignal::Pause).await?;
+        stage.pause_brokers().await?;
         let told = burst(32, 1..=150, async |user| (user, stage.coupons.apply(user).await)).await;
         let mut winners = Vec::new();
         for (user, outcome) in told.answers {
@@ -24,12 +23,12 @@ fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
         }
         assert_eq!(winners.len(), 100);
         assert_eq!(stage.coupons.pending().await?, 100, "counted, told, and not acknowledged");
-        stage.kill(COUPON).await?;
-        stage.signal_brokers(PartSignal::Resume).await?;
+        stage.part(COUPON).kill().await?;
+        stage.resume_brokers().await?;
         let sent = stage.observe().await?.records("coupon_create").len();
         assert!(sent < 100, "all were sent before the crash: the story shows nothing");
 
-        stage.restart(COUPON).await?;
+        stage.part(COUPON).restart().await?;
         stage.settle().await?;
         assert_eq!(owners(stage).await?, winners);
         assert_eq!(stage.coupons.apply(1000).await?, Outcome::SoldOut);
@@ -43,13 +42,13 @@ fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
 fn another_instance_sends_what_a_dead_one_won() -> Verdict {
     let two = coupon::adjusted().instances(2).variable("COUPON_CLAIM_DURATION", "4s").variable("COUPON_LIMIT", 10);
     two.scenario(async |stage| {
-        stage.signal_brokers(PartSignal::Pause).await?;
+        stage.pause_brokers().await?;
         for user in 1..=10 {
             assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
         }
         assert_eq!(stage.coupons.pending().await?, 10, "counted, told, and not acknowledged");
-        stage.kill(COUPON).await?;
-        stage.signal_brokers(PartSignal::Resume).await?;
+        stage.part(COUPON).kill().await?;
+        stage.resume_brokers().await?;
         // Not settled, which would ask the dead one too.
         eventually(async || has_coupons(stage, 10).await).await?;
         assert_eq!(owners(stage).await?, (1..=10).collect::<Vec<_>>());
@@ -86,11 +85,11 @@ fn owners_after_a_redelivery(adjustments: Adjustments<Coupons>) -> Result<Vec<i6
         sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *gate).await?;
         assert_eq!(stage.coupons.apply(7).await?, Outcome::Won);
         eventually(async || held_up(&database).await).await?;
-        stage.kill(COUPON).await?;
+        stage.part(COUPON).kill().await?;
         sqlx::query("SELECT pg_advisory_unlock(7)").execute(&mut *gate).await?;
         eventually(async || has_coupons(stage, 1).await).await?;
 
-        stage.restart(COUPON).await?;
+        stage.part(COUPON).restart().await?;
         stage.settle().await?;
         assert_eq!(stage.observe().await?.records("coupon_create").len(), 1, "a redelivery, not a second record");
         owners_after = owners(stage).await?;

@@ -4,7 +4,6 @@ use fixtures::Adjustments;
 use fixtures::metrics::{self, Call, Metrics, Route, SENDER};
 use greenroom::observe::Codec;
 use greenroom::scenario::Verdict;
-use greenroom::supervisor::protocol::PartSignal;
 
 /// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
 /// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
@@ -65,9 +64,9 @@ fn story_of_an_end(adjustments: Adjustments<Metrics>) -> Verdict {
         stage.sender.call_all(9, &calls).await?;
         assert_eq!(stage.sender.status().await?.waiting, 27);
 
-        let ended = stage.end(SENDER, PartSignal::Stop).await?;
+        let ended = stage.part(SENDER).stop().await?;
         assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
-        stage.restart(SENDER).await?;
+        stage.part(SENDER).restart().await?;
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
         Ok(())

@@ -3,7 +3,6 @@
 use fixtures::metrics::{self, Call, Route, SENDER, STORE};
 use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::Layout;
-use greenroom::supervisor::protocol::PartSignal;
 
 /// Goal: a broker's death and return lose nothing and double nothing.
 /// Method: a broker is killed while calls are made, more are made without it, and more after its restart.
@@ -15,11 +14,11 @@ fn a_broker_restart_loses_nothing() -> Verdict {
         let (before, rest) = calls.split_at(90);
         let (without, after) = rest.split_at(90);
         let sender = stage.sender.clone();
-        let (ended, called) = tokio::join!(stage.kill("kafka-2"), sender.call_all(4, before));
+        let (ended, called) = tokio::join!(stage.kafka().broker(2).kill(), sender.call_all(4, before));
         ended?;
         called?;
         stage.sender.call_all(16, without).await?;
-        stage.restart("kafka-2").await?;
+        stage.kafka().broker(2).restart().await?;
         stage.sender.call_all(16, after).await?;
         stage.settle().await?;
 
@@ -36,7 +35,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
     let adjustments = metrics::adjusted().layout(Layout::Separate);
     let adjustments = adjustments.variable("BUFFER_METRICS_MAX", 30).variable("DELIVERY_TIMEOUT", "1s");
     adjustments.scenario(async |stage| {
-        stage.signal_brokers(PartSignal::Pause).await?;
+        stage.pause_brokers().await?;
         let mut calls: Vec<_> = Route::ALL.into_iter().flat_map(|route| Call::each(route, 1..=10)).collect();
         stage.sender.call_all(10, &calls).await?;
         for route in Route::ALL {
@@ -53,7 +52,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         let status = stage.sender.status().await?;
         assert_eq!((status.waiting, status.acknowledged), (30, 0));
 
-        stage.signal_brokers(PartSignal::Resume).await?;
+        stage.resume_brokers().await?;
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
         let mut on_the_wire = 0;
@@ -76,9 +75,9 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
 fn an_end_without_kafka_is_told() -> Verdict {
     let adjustments = metrics::adjusted().layout(Layout::Separate).variable("STOP_DEADLINE", "500ms");
     adjustments.scenario(async |stage| {
-        stage.signal_brokers(PartSignal::Pause).await?;
+        stage.pause_brokers().await?;
         stage.sender.call_all(5, &Call::each(Route::First, 1..=5)).await?;
-        let ended = stage.end(SENDER, PartSignal::Stop).await?;
+        let ended = stage.part(SENDER).stop().await?;
         assert!(ended.ends_with(": 1"), "the sender ended as if nothing were lost: {ended}");
         Ok(())
     })
@@ -100,13 +99,13 @@ fn a_killed_store_catches_up() -> Verdict {
                     Err(error) => Err(error.to_string()),
                 })
                 .await?;
-                stage.kill(STORE).await
+                stage.part(STORE).kill().await
             },
             sender.call_all(4, &calls)
         );
         ended?;
         called?;
-        stage.restart(STORE).await?;
+        stage.part(STORE).restart().await?;
         stage.settle().await?;
 
         stage.each_stored_once(&calls).await?;

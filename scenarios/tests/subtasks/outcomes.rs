@@ -3,7 +3,6 @@
 use fixtures::Stage;
 use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, Subtasks, WORKER};
 use greenroom::scenario::{Failure, Verdict, eventually};
-use greenroom::supervisor::protocol::PartSignal;
 
 use crate::ledger::{most_outcomes, uploading};
 
@@ -53,7 +52,7 @@ fn events_end_by_the_workers_own_entry() -> Verdict {
 fn without_a_worker_both_patterns_time_out() -> Verdict {
     subtasks::adjusted().variable("UPLOAD_TIMEOUT", "300ms").scenario(async |stage| {
         let (asked, told) = (stage.api.create("Asked").await?, stage.api.create("Told").await?);
-        stage.signal(WORKER, PartSignal::Pause).await?;
+        stage.part(WORKER).pause().await?;
         stage.api.upload(Pattern::Request, asked, &Behaviour::default()).await?;
         stage.api.upload(Pattern::Event, told, &Behaviour::default()).await?;
         let database = stage.database().await?;
@@ -62,7 +61,7 @@ fn without_a_worker_both_patterns_time_out() -> Verdict {
             other => Err(format!("uploads should time out, subtasks uploading: {other:?}")),
         })
         .await?;
-        stage.signal(WORKER, PartSignal::Resume).await?;
+        stage.part(WORKER).resume().await?;
         stage.settle().await?;
         for subtask in [asked, told] {
             assert_eq!(stage.api.subtask(subtask).await?.outcome, Some(Outcome::TimedOut));

@@ -62,7 +62,7 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
         let subtask = stage.api.create("First").await?;
         stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
         stage.settle().await?;
-        stage.kill(API).await?;
+        stage.part(API).kill().await?;
         let database = stage.database().await?;
         let mut holder = database.acquire().await?;
         let taken = "SELECT pg_advisory_lock(x'73756274'::integer, n) FROM generate_series(0, 3) AS n";
@@ -83,7 +83,7 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
             sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut *holder).await?;
             Ok::<_, Failure>(())
         };
-        let (restarted, refused) = tokio::join!(stage.restart(API), refused);
+        let (restarted, refused) = tokio::join!(stage.part(API).restart(), refused);
         refused?;
         restarted?;
         let Health::Ready { replies } = stage.api.health().await? else {

@@ -3,7 +3,6 @@
 use fixtures::subtasks::{self, API, Behaviour, Outcome, Pattern, REPLY_TOPIC, TOPIC, WORKER};
 use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
-use greenroom::supervisor::protocol::PartSignal;
 
 use crate::ledger::{header, most_outcomes, tally, uploading};
 
@@ -18,8 +17,8 @@ fn a_worker_killed_in_the_middle_loses_nothing() -> Verdict {
             stage.api.upload(pattern, subtask, &Behaviour::waits()).await?;
         }
         stage.in_hand(6).await?;
-        stage.kill(WORKER).await?;
-        stage.restart(WORKER).await?;
+        stage.part(WORKER).kill().await?;
+        stage.part(WORKER).restart().await?;
         stage.open_gate().await?;
         stage.settle().await?;
 
@@ -39,8 +38,8 @@ fn a_worker_told_to_end_finishes_its_work() -> Verdict {
         let subtask = stage.api.create("Result").await?;
         stage.api.upload(Pattern::Request, subtask, &Behaviour::works(300)).await?;
         stage.in_hand(1).await?;
-        stage.end(WORKER, PartSignal::Stop).await?;
-        stage.restart(WORKER).await?;
+        stage.part(WORKER).stop().await?;
+        stage.part(WORKER).restart().await?;
         stage.settle().await?;
         assert_eq!(stage.api.subtask(subtask).await?.outcome, Some(Outcome::Done));
         assert_eq!(stage.records(REPLY_TOPIC).await?.len(), 1);
@@ -56,12 +55,12 @@ fn an_answer_waits_for_a_server_that_was_killed() -> Verdict {
         let subtask = stage.api.create("Result").await?;
         stage.api.upload(Pattern::Request, subtask, &Behaviour::waits()).await?;
         stage.in_hand(1).await?;
-        stage.kill(API).await?;
+        stage.part(API).kill().await?;
         stage.open_gate().await?;
         stage.in_hand(0).await?;
         let database = stage.database().await?;
         assert_eq!(tally(&database).await?, ["open 1"]);
-        stage.restart(API).await?;
+        stage.part(API).restart().await?;
         stage.settle().await?;
         assert_eq!(stage.api.subtask(subtask).await?.outcome, Some(Outcome::Done));
         insta::assert_snapshot!(stage.document().await?);

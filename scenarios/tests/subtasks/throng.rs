@@ -3,7 +3,6 @@
 use fixtures::subtasks::{self, Behaviour, Pattern, WORKER};
 use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict};
-use greenroom::supervisor::protocol::PartSignal;
 
 use crate::ledger::{most_outcomes, tally, uploading};
 
@@ -19,7 +18,7 @@ fn a_thousand_uploads_in_flight_all_end() -> Verdict {
         for number in 0..50 {
             subtasks.push(stage.api.create(&format!("Result {number}")).await?);
         }
-        stage.signal(WORKER, PartSignal::Pause).await?;
+        stage.part(WORKER).pause().await?;
         let (fails, works) = (Behaviour::fails("disk full"), Behaviour::works(5));
         let accepted = burst(64, 0..UPLOADS, async |number| {
             let pattern = if number % 2 == 0 { Pattern::Request } else { Pattern::Event };
@@ -29,7 +28,7 @@ fn a_thousand_uploads_in_flight_all_end() -> Verdict {
         accepted.await.answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         let database = stage.database().await?;
         assert_eq!(tally(&database).await?, [format!("open {UPLOADS}")]);
-        stage.signal(WORKER, PartSignal::Resume).await?;
+        stage.part(WORKER).resume().await?;
         stage.settle().await?;
 
         assert_eq!(tally(&database).await?, ["done 900", "failed 100"]);
