@@ -4,6 +4,7 @@
 mod instances;
 mod ledger;
 mod malformed;
+mod outages;
 mod outcomes;
 mod readiness;
 mod refusals;
