@@ -1,6 +1,7 @@
 //! Stories of the café: numbers without gap or duplicate, answers that find their asker, a line that survives its barista.
 
 mod barista;
+mod crashes;
 mod dead_letters;
 mod ledger;
 mod numbers;

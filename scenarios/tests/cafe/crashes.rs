@@ -1,0 +1,95 @@
+//! The order service dies between storing an order and answering it.
+
+use fixtures::cafe::{self, Cafe, NewOrder, ORDER, OrderNumber, PAYMENT, Status};
+use fixtures::{CallError, Stage};
+use greenroom::scenario::{Failure, Verdict, eventually};
+
+use crate::ledger::{rows, stored, without_gap_or_duplicate};
+
+/// Asks for an order that will get no answer, and waits until it is stored: the `count`-th.
+async fn ask(stage: &Stage<'_, Cafe>, drink: &str, count: usize) -> Result<Asked, Failure> {
+    let (service, order) = (stage.order.clone(), NewOrder::of(drink, 1));
+    let asked = tokio::spawn(async move { service.order(&order).await });
+    eventually(async || match stored(stage).await {
+        Ok(stored) if stored.len() == count => Ok(()),
+        other => Err(format!("{count} orders should be stored: {other:?}")),
+    })
+    .await?;
+    Ok(asked)
+}
+
+type Asked = tokio::task::JoinHandle<Result<cafe::Answered, CallError>>;
+
+/// The law after a crash: numbers 1 to `count`, each order paid or cancelled, what was paid made and announced once.
+async fn all_ended_once(stage: &Stage<'_, Cafe>, count: usize) -> Result<(), Failure> {
+    let numbers: Vec<OrderNumber> = stored(stage).await?;
+    without_gap_or_duplicate(&numbers)?;
+    assert_eq!(numbers.len(), count);
+    let mut paid = 0;
+    for number in numbers {
+        match stage.order.find(number).await?.status {
+            Status::Paid => paid += 1,
+            Status::Cancelled => {}
+            Status::Pending => return Err(Failure::new(format!("order {number} is pending"))),
+        }
+    }
+    assert_eq!((rows(stage, "barista_queue").await?, rows(stage, "announcement").await?), (paid, paid));
+    Ok(())
+}
+
+/// Goal: an order whose answer never came, because the service died, is paid or cancelled all the same, once.
+/// Method: the payment service stands still while two orders are asked for, the second of which it will decline; the
+/// order service is killed and comes back; a third order goes on where they ended.
+#[test]
+fn an_order_that_was_never_answered_is_settled() -> Verdict {
+    cafe::adjusted().variable("ORDER_REPLY_TIMEOUT", "1m").scenario(async |stage| {
+        stage.part(PAYMENT).pause().await?;
+        let asked = [ask(stage, "라떼", 1).await?, ask(stage, "모카", 2).await?];
+        eventually(async || match stage.records("order").await {
+            Ok(records) if records.len() == 2 => Ok(()),
+            other => Err(format!("two payments should be asked for: {other:?}")),
+        })
+        .await?;
+        stage.part(ORDER).kill().await?;
+        for asked in asked {
+            assert!(matches!(asked.await?, Err(CallError::Unanswered(_))), "it was answered");
+        }
+        stage.part(PAYMENT).resume().await?;
+        stage.part(ORDER).restart().await?;
+        stage.settle().await?;
+        let third = stage.order.order(&NewOrder::of("홍차", 1)).await?;
+        assert_eq!(third.order_number.sequence, 3);
+        stage.settle().await?;
+        all_ended_once(stage, 3).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: an order that was stored when the service died, and whose payment nobody may have asked for, is asked for again:
+/// as often as it takes, and made once.
+/// Method: the brokers stand still while orders are stored, so that nothing is acknowledged; the service is killed, and
+/// its successor asks again every 200 ms while the payment service stands still, so that it hears of each several times.
+/// There is no snapshot: how often it asks is a matter of timing.
+#[test]
+fn an_order_whose_payment_was_not_asked_for_is_asked_for_again() -> Verdict {
+    cafe::adjusted().variable("ORDER_RETRY_AFTER", "200ms").scenario(async |stage| {
+        stage.pause_brokers().await?;
+        let asked = [ask(stage, "라떼", 1).await?, ask(stage, "모카", 2).await?, ask(stage, "홍차", 3).await?];
+        stage.part(ORDER).kill().await?;
+        for asked in asked {
+            assert!(asked.await?.is_err(), "it was answered as if it were paid");
+        }
+        stage.part(PAYMENT).pause().await?;
+        stage.resume_brokers().await?;
+        stage.part(ORDER).restart().await?;
+        eventually(async || match stage.records("order").await {
+            Ok(records) if records.len() > 6 => Ok(()),
+            other => Err(format!("every payment should be asked for more than once: {other:?}")),
+        })
+        .await?;
+        stage.part(PAYMENT).resume().await?;
+        stage.settle().await?;
+        all_ended_once(stage, 3).await
+    })
+}
