@@ -9,49 +9,94 @@ use crate::ledger::rows;
 
 const ORDER: &str = r#"{"order":[{"name":"모카","size":"small","amount":2,"price":4500}],"payment":{"vendor":"card","approvalValue":"1234"},"takeout":false}"#;
 
+/// What is spoilt in the order above, by what, and the field that is wrong then.
+const SPOILT: [(&str, &str, &str); 33] = [
+    ("\"amount\":2", "\"amount\":0", "order[0].amount"),
+    ("\"amount\":2", "\"amount\":100", "order[0].amount"),
+    ("\"amount\":2", "\"amount\":-1", "order[0].amount"),
+    ("\"amount\":2", "\"amount\":1.5", "order[0].amount"),
+    ("\"amount\":2", "\"amount\":\"2\"", "order[0].amount"),
+    ("\"amount\":2,", "", "order[0].amount"),
+    ("\"price\":4500", "\"price\":0", "order[0].price"),
+    ("\"price\":4500", "\"price\":-4500", "order[0].price"),
+    ("\"price\":4500", "\"price\":null", "order[0].price"),
+    ("\"price\":4500", "\"price\":99999999999999999999", "order[0].price"),
+    (",\"price\":4500", "", "order[0].price"),
+    ("모카", "맥주", "order[0].name"),
+    ("\"모카\"", "7", "order[0].name"),
+    ("\"name\":\"모카\",", "", "order[0].name"),
+    ("\"small\"", "\"huge\"", "order[0].size"),
+    ("\"small\"", "1", "order[0].size"),
+    ("\"size\":\"small\",", "", "order[0].size"),
+    ("\"size\"", "\"sise\"", "order[0].sise"),
+    ("[{", "[[],{", "order[0]"),
+    ("\"card\"", "\"\"", "payment.vendor"),
+    ("\"card\"", "true", "payment.vendor"),
+    ("\"card\"", LONG, "payment.vendor"),
+    ("\"vendor\":\"card\",", "", "payment.vendor"),
+    ("\"1234\"", "1234", "payment.approvalValue"),
+    ("\"1234\"", "\"\\u0000\"", "payment.approvalValue"),
+    ("\"1234\"", LONG, "payment.approvalValue"),
+    (",\"approvalValue\":\"1234\"", "", "payment.approvalValue"),
+    ("{\"vendor\":\"card\",\"approvalValue\":\"1234\"}", "[]", "payment"),
+    ("\"payment\":{\"vendor\":\"card\",\"approvalValue\":\"1234\"},", "", "payment"),
+    ("false", "\"no\"", "takeout"),
+    ("false", "0", "takeout"),
+    (",\"takeout\":false", "", "takeout"),
+    ("\"takeout\"", "\"takeaway\":true,\"takeout\"", "takeaway"),
+];
+
+/// Stands for a text of one character more than may be.
+const LONG: &str = "LONG";
+
 /// Goal: every wrong field is refused with 400 and named; nothing is stored and no number is used up.
-/// Method: one good order, spoilt in one place at a time; then the good one, which gets number 1.
+/// Method: one good order, spoilt in one place at a time; then the good one, which gets number 1, and the largest.
 #[test]
 fn wrong_fields_are_named() -> Verdict {
     cafe::scenario(async |stage| {
         let long = format!("\"{}\"", "x".repeat(256));
-        let spoilt = [
-            ("\"amount\":2", "\"amount\":0", "order[0].amount"),
-            ("\"amount\":2", "\"amount\":100", "order[0].amount"),
-            ("\"amount\":2", "\"amount\":-1", "order[0].amount"),
-            ("\"amount\":2", "\"amount\":1.5", "order[0].amount"),
-            ("\"amount\":2,", "", "order[0].amount"),
-            ("\"price\":4500", "\"price\":0", "order[0].price"),
-            ("\"price\":4500", "\"price\":99999999999999999999", "order[0].price"),
-            ("모카", "맥주", "order[0].name"),
-            ("\"name\":\"모카\",", "", "order[0].name"),
-            ("\"small\"", "\"huge\"", "order[0].size"),
-            ("\"size\"", "\"sise\"", "order[0].sise"),
-            ("\"card\"", "\"\"", "payment.vendor"),
-            ("\"card\"", &long, "payment.vendor"),
-            ("\"1234\"", "1234", "payment.approvalValue"),
-            ("\"1234\"", "\"\\u0000\"", "payment.approvalValue"),
-            (",\"approvalValue\":\"1234\"", "", "payment.approvalValue"),
-            ("{\"vendor\":\"card\",\"approvalValue\":\"1234\"}", "[]", "payment"),
-            ("false", "\"no\"", "takeout"),
-            (",\"takeout\":false", "", "takeout"),
-            ("\"takeout\"", "\"takeaway\":true,\"takeout\"", "takeaway"),
-        ];
-        for (from, to, field) in spoilt {
+        for (from, to, field) in SPOILT {
+            assert!(ORDER.contains(from), "nothing is spoilt by {from}");
+            let to = if to == LONG { &long } else { to };
             let refusal = stage.order.order_bytes(ORDER.replacen(from, to, 1)).await.refused()?;
             assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{from} → {to}");
         }
+        assert_eq!(rows(stage, "cafe_order").await?, 0);
+        assert_eq!(stage.order.order_bytes(ORDER).await?.order_number.sequence, 1);
+        let largest = stage.order.order_bytes(ORDER.replacen("\"amount\":2", "\"amount\":99", 1)).await?;
+        assert_eq!((largest.order_number.sequence, largest.order.total), (2, 99 * 4500));
+        Ok(())
+    })
+}
+
+/// Goal: what is no order at all is refused with 400, with what is wrong with it, and so is a number that is none.
+/// Method: bodies that are empty, no JSON, no UTF-8, no object, too long, or without or with too many lines.
+#[test]
+fn what_is_no_order_is_refused() -> Verdict {
+    cafe::scenario(async |stage| {
+        let lines = "{},".repeat(101);
+        let too_many = format!(r#"{{"order":[{}],"payment":{{}},"takeout":true}}"#, lines.trim_end_matches(','));
+        let too_long = ORDER.replacen("1234", &"1".repeat(70_000), 1);
         for (body, field) in [
             (&b"\xff\xfe"[..], "body"),
+            (b"{\"order\":[{\"name\":\"\xff\"}]}", "body"),
             (b"", "body"),
             (b"[]", "body"),
             (b"{\"order\":", "body"),
+            (too_long.as_bytes(), "body"),
             (b"{}", "order"),
             (br#"{"order":[],"payment":{},"takeout":true}"#, "order"),
+            (br#"{"order":{},"payment":{},"takeout":true}"#, "order"),
+            (too_many.as_bytes(), "order"),
         ] {
             let refusal = stage.order.order_bytes(body).await.refused()?;
-            assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{body:?}");
+            assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{refusal}");
         }
+        for wrong in ["yesterday", "20261120001", "2026112000001", "20261120000x"] {
+            let refusal = stage.order.get(format!("/order/{wrong}")).refused().await?;
+            assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some("number")), "{wrong}");
+        }
+        assert_eq!(stage.order.get("/order/202611200001").refused().await?.code(), (404, "COMMON_404"));
         // Whoever comes back to the barista with something that is no event's id is told so too.
         for wrong in ["yesterday", "-1", "1.5", "99999999999999999999"] {
             match stage.announcements(Some(wrong)).await {
@@ -60,7 +105,6 @@ fn wrong_fields_are_named() -> Verdict {
             }
         }
         assert_eq!(rows(stage, "cafe_order").await?, 0);
-        assert_eq!(stage.order.order_bytes(ORDER).await?.order_number.sequence, 1);
         Ok(())
     })
 }

@@ -1,8 +1,9 @@
 //! What the API server refuses, with the field named.
 
-use fixtures::{Refused, subtasks};
+use fixtures::Refused;
+use fixtures::subtasks::{self, SubtaskClient};
 use greenroom::scenario::Verdict;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::ledger::tally;
 
@@ -12,50 +13,85 @@ fn code(refused: &Refused) -> (u16, &str) {
     refused.code()
 }
 
-/// Goal: a wrong body is refused with the field named, and nothing of it stays.
+/// Goal: a wrong name is refused with the field named, and nothing of it stays.
 #[test]
-fn wrong_bodies_are_refused_with_the_field_named() -> Verdict {
+fn wrong_names_are_refused_with_the_field_named() -> Verdict {
     subtasks::scenario(async |stage| {
-        let upload = "/queueUploadResult";
-        let cases: Vec<(&str, Value, &str)> = vec![
-            ("/subtasks", json!({}), "name is missing"),
-            ("/subtasks", json!({"name": 7}), "name must be a text"),
-            ("/subtasks", json!({"name": " "}), "name must not be empty"),
-            ("/subtasks", json!({"name": "x".repeat(256)}), "name must have at most 255 characters"),
-            ("/subtasks", json!({"name": "x", "uploading": true}), "uploading is not a known field"),
-            ("/subtasks", json!([]), "The body must be a JSON object"),
-            (upload, json!({}), "subtaskId is missing"),
-            (upload, json!({"subtaskId": null}), "subtaskId must be a whole number"),
-            (upload, json!({"subtaskId": "seven"}), "subtaskId must be a whole number"),
-            (upload, json!({"subtaskId": 1.5}), "subtaskId must be a whole number"),
-            (upload, json!({"subtaskId": -1}), "subtaskId must be from 1 to 2147483647"),
-            (upload, json!({"subtaskId": 0}), "subtaskId must be from 1 to 2147483647"),
-            (upload, json!({"subtaskId": 9_223_372_036_854_775_807_i64}), "subtaskId must be from 1 to 2147483647"),
-            (upload, json!({"subtaskId": "92233720368547758080"}), "subtaskId must be a whole number"),
-            (upload, json!({"subtaskId": 1, "isWorkerComplete": "yes"}), "isWorkerComplete must be true or false"),
-            (upload, json!({"subtaskId": 1, "simulate": 1}), "simulate must be an object"),
-            (upload, json!({"subtaskId": 1, "simulate": {"workMs": -1}}), "simulate.workMs must be a whole number"),
-            ("/queueUploadResult/event", json!({"subtask": 1}), "subtaskId is missing"),
-        ];
-        for (path, body, message) in cases {
-            let refused = stage.api.post(path).json(&body).refused().await?;
-            assert_eq!(code(&refused), (400, "COMMON_400"), "{path} {body}");
-            assert!(refused.message.contains(message), "{path} {body}: {}", refused.message);
+        for (body, message) in [
+            (json!({}), "name is missing"),
+            (json!({"name": null}), "name must be a text"),
+            (json!({"name": 7}), "name must be a text"),
+            (json!({"name": "\0"}), "name must be a text"),
+            (json!({"name": " "}), "name must not be empty"),
+            (json!({"name": "x".repeat(256)}), "name must have at most 255 characters"),
+            (json!({"name": "x".repeat(70_000)}), "body: length limit exceeded"),
+            (json!({"name": "x", "uploading": true}), "uploading is not a known field"),
+            (json!([]), "The body must be a JSON object"),
+        ] {
+            refuses(&stage.api, "/subtasks", body.to_string(), message).await?;
         }
-        let bytes: [(&[u8], &str); 4] = [
-            (b"{\"name\":\"\xff\"}", "name must be UTF-8"),
+        for (body, message) in [
+            (&b"{\"name\":\"\xff\"}"[..], "name must be UTF-8"),
             (b"\xff\xfe", "The body must be UTF-8"),
             (b"{\"name\":", "The body must be a JSON object"),
             (b"", "The body must be a JSON object"),
-        ];
-        for (body, message) in bytes {
-            let refused = stage.api.post("/subtasks").body(body).refused().await?;
-            assert_eq!(code(&refused), (400, "COMMON_400"));
-            assert!(refused.message.contains(message), "{}", refused.message);
+        ] {
+            refuses(&stage.api, "/subtasks", body, message).await?;
         }
-        assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
+        let subtasks = "SELECT count(*) FROM subtask";
+        assert_eq!(sqlx::query_scalar::<_, i64>(subtasks).fetch_one(&stage.database().await?).await?, 0);
         Ok(())
     })
+}
+
+/// Goal: a wrong upload is refused with the field named, in both patterns, and nothing of it stays.
+#[test]
+fn wrong_uploads_are_refused_with_the_field_named() -> Verdict {
+    subtasks::scenario(async |stage| {
+        let subtask = stage.api.create("Result").await?;
+        let range = "subtaskId must be from 1 to 2147483647";
+        let upload = |more: &str| format!(r#"{{"subtaskId":{subtask},{more}}}"#);
+        let long = format!(r#""simulate":{{"fail":"{}"}}"#, "x".repeat(256));
+        let cases = [
+            ("{}".to_owned(), "subtaskId is missing"),
+            (r#"{"subtask":1}"#.to_owned(), "subtaskId is missing"),
+            (r#"{"subtaskId":null}"#.to_owned(), "subtaskId must be a whole number"),
+            (r#"{"subtaskId":"seven"}"#.to_owned(), "subtaskId must be a whole number"),
+            (r#"{"subtaskId":[1]}"#.to_owned(), "subtaskId must be a whole number"),
+            (r#"{"subtaskId":1.5}"#.to_owned(), "subtaskId must be a whole number"),
+            (r#"{"subtaskId":-1}"#.to_owned(), range),
+            (r#"{"subtaskId":0}"#.to_owned(), range),
+            (r#"{"subtaskId":9223372036854775807}"#.to_owned(), range),
+            (r#"{"subtaskId":"92233720368547758080"}"#.to_owned(), "subtaskId must be a whole number"),
+            (upload(r#""isWorkerComplete":"yes""#), "isWorkerComplete must be true or false"),
+            (upload(r#""isWorkerComplete":null"#), "isWorkerComplete must be true or false"),
+            (upload(r#""urgent":true"#), "urgent is not a known field"),
+            (upload(r#""simulate":1"#), "simulate must be an object"),
+            (upload(r#""simulate":{"workMs":-1}"#), "simulate.workMs must be a whole number"),
+            (upload(r#""simulate":{"fail":7}"#), "simulate.fail must be a text"),
+            (upload(&long), "simulate.fail must have at most 255 characters"),
+            (upload(r#""simulate":{"hang":1}"#), "simulate.hang must be true or false"),
+            (upload(r#""simulate":{"explode":true}"#), "simulate.explode is not a known field"),
+        ];
+        for route in ["/queueUploadResult", "/queueUploadResult/event"] {
+            for (body, message) in &cases {
+                refuses(&stage.api, route, body.as_str(), message).await?;
+            }
+            refuses(&stage.api, route, b"{\"subtaskId\":\"\xff\"}", "subtaskId must be UTF-8").await?;
+        }
+        assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
+        assert!(!stage.api.subtask(subtask).await?.uploading);
+        Ok(())
+    })
+}
+
+/// The law: 400 with this message.
+async fn refuses(api: &SubtaskClient, path: &str, body: impl Into<Vec<u8>>, message: &str) -> Verdict {
+    let body = body.into();
+    let refused = api.post(path).body(body.clone()).refused().await?;
+    assert_eq!(code(&refused), (400, "COMMON_400"), "{path} {}", body.escape_ascii());
+    assert!(refused.message.contains(message), "{path} {}: {refused}", body.escape_ascii());
+    Ok(())
 }
 
 /// Goal: what does not exist is 404, and an id that is none is 400.
