@@ -18,6 +18,17 @@ async fn place(stage: &Stage<'_, Cafe>, drinks: &[&str]) -> Result<Vec<OrderNumb
     Ok(paid)
 }
 
+/// The law of the machine: what is begun is finished before the next is begun, as the database has recorded it.
+async fn one_at_a_time(stage: &Stage<'_, Cafe>) -> Verdict {
+    let history = "SELECT key, to_value FROM greenroom.transition
+        WHERE table_name = 'barista_queue' AND column_name = 'status' AND to_value <> 'QUEUED' ORDER BY seq";
+    let history: Vec<(String, String)> = sqlx::query_as(history).fetch_all(&stage.database().await?).await?;
+    for pair in history.chunks(2) {
+        assert!(matches!(pair, [(one, begun), (same, done)] if one == same && begun == "MAKING" && done == "DONE"));
+    }
+    Ok(())
+}
+
 /// Goal: a barista that is killed loses nothing that was paid, before or meanwhile, and keeps the order; a client that
 /// comes back with `Last-Event-ID` misses nothing and hears nothing twice.
 /// Method: killed after two of five orders, which take 180 ms and more each; two more are paid while it is away.
@@ -39,6 +50,7 @@ fn first_in_first_out_across_a_restart() -> Verdict {
         // One that was never there before may ask for everything.
         let mut from_the_first = stage.announcements(Some("0")).await?;
         assert_eq!(hear(&mut from_the_first, 7).await?, paid);
+        one_at_a_time(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })

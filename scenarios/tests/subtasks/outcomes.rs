@@ -3,6 +3,7 @@
 use fixtures::Stage;
 use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, Subtasks, WORKER};
 use greenroom::scenario::{Failure, Verdict, eventually};
+use serde_json::json;
 
 use crate::ledger::{most_outcomes, uploading};
 
@@ -68,6 +69,23 @@ fn without_a_worker_both_patterns_time_out() -> Verdict {
         }
         assert_eq!(most_outcomes(&database).await?, 1);
         insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: an upload that does not say that the worker completes its subtask ends it all the same, and does not complete it.
+#[test]
+fn an_upload_may_leave_its_subtask_incomplete() -> Verdict {
+    subtasks::scenario(async |stage| {
+        let subtask = stage.api.create("Part of a result").await?;
+        let asked = stage.api.post("/queueUploadResult").json(json!({"subtaskId": subtask})).send().await?;
+        assert_eq!(asked.status(), 202);
+        stage.settle().await?;
+        let found = stage.api.subtask(subtask).await?;
+        assert_eq!((found.uploading, found.outcome, found.is_worker_complete), (false, Some(Outcome::Done), false));
+        stage.api.upload(Pattern::Event, subtask, &Behaviour::default()).await?;
+        stage.settle().await?;
+        assert!(stage.api.subtask(subtask).await?.is_worker_complete);
         Ok(())
     })
 }
