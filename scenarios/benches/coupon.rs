@@ -12,7 +12,7 @@ use greenroom::scenario::{Verdict, eventually};
 
 const USERS: i64 = 20_000;
 const AT_ONCE: usize = 32;
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 
 /// What one run showed.
 #[derive(Clone, Copy, Debug)]
