@@ -103,6 +103,8 @@ async fn play(
         Err(error) => return Ok(Err(error.into())),
     };
     let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
+    // A story that passes over a complaint of a part has not passed.
+    let outcome = outcome.map(|told| told.and_then(|()| environment.audit().map_err(Failure::from)));
     match outcome {
         Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
         Ok(Err(mut failure)) => {

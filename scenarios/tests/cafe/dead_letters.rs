@@ -10,6 +10,9 @@ use greenroom::scenario::Verdict;
 #[test]
 fn malformed_records_are_put_aside() -> Verdict {
     cafe::scenario(async |stage| {
+        stage.environment().expect_complaint("payment", "put aside");
+        stage.environment().expect_complaint("order", "put aside");
+        stage.environment().expect_complaint("barista", "put aside");
         let producer = stage.producer()?;
         for partition in 0..3 {
             producer.send(NewRecord::to("order").partition(partition).value(b"\xff\xfe")).await?;

@@ -106,6 +106,8 @@ async fn busy(stage: &Stage<'_, Cafe>) -> Result<Vec<cafe::OrderNumber>, Failure
 #[test]
 fn a_rolled_back_order_leaves_no_gap() -> Verdict {
     cafe::scenario(async |stage| {
+        stage.environment().expect_complaint("postgres", "out_of_mocha");
+        stage.environment().expect_complaint("order", "out_of_mocha");
         sqlx::raw_sql("ALTER TABLE order_item ADD CONSTRAINT out_of_mocha CHECK (name <> '모카')")
             .execute(&stage.database().await?)
             .await?;

@@ -34,6 +34,7 @@ fn approved_and_declined() -> Verdict {
 fn a_payment_service_that_was_away() -> Verdict {
     let impatient = cafe::adjusted().variable("ORDER_REPLY_TIMEOUT", "300ms").variable("ORDER_RETRY_AFTER", "200ms");
     impatient.scenario(async |stage| {
+        stage.environment().expect_complaint("order", "payment pending");
         stage.part(PAYMENT).stop().await?;
         let refusal = stage.order.order(&NewOrder::of("모카", 1)).await.refused()?;
         assert_eq!((refusal.status, refusal.error_code.as_str()), (504, "CAFE_PAYMENT_PENDING"));

@@ -45,6 +45,7 @@ fn a_winner_is_eight_bytes_without_a_key() -> Verdict {
 #[test]
 fn malformed_records_are_put_aside() -> Verdict {
     coupon::scenario(async |stage| {
+        stage.environment().expect_complaint("coupon", "put aside");
         let producer = stage.producer()?;
         let record = || NewRecord::to("coupon_create").partition(0);
         producer.send(record()).await?;

@@ -138,6 +138,8 @@ fn one_coupon_each(owners: &[i64]) -> Verdict {
 #[test]
 fn a_refused_write_is_noted_and_retried() -> Verdict {
     coupon::scenario(async |stage| {
+        stage.environment().expect_complaint("postgres", "the printer is out of paper");
+        stage.environment().expect_complaint("coupon", "the printer is out of paper");
         let database = stage.database().await?;
         sqlx::raw_sql(REFUSE_USER_7).execute(&database).await?;
         for user in [7, 8] {

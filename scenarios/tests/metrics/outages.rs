@@ -35,6 +35,8 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
     let adjustments = metrics::adjusted().layout(Layout::Separate);
     let adjustments = adjustments.variable("BUFFER_METRICS_MAX", 30).variable("DELIVERY_TIMEOUT", "1s");
     adjustments.scenario(async |stage| {
+        stage.environment().expect_complaint("sender", "no place for another metric");
+        stage.environment().expect_complaint("sender", "metrics not acknowledged, sending them again");
         stage.pause_brokers().await?;
         let mut calls: Vec<_> = Route::ALL.into_iter().flat_map(|route| Call::each(route, 1..=10)).collect();
         stage.sender.call_all(10, &calls).await?;
@@ -75,6 +77,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
 fn an_end_without_kafka_is_told() -> Verdict {
     let adjustments = metrics::adjusted().layout(Layout::Separate).variable("STOP_DEADLINE", "500ms");
     adjustments.scenario(async |stage| {
+        stage.environment().expect_complaint("sender", "not acknowledged in time and are lost");
         stage.pause_brokers().await?;
         stage.sender.call_all(5, &Call::each(Route::First, 1..=5)).await?;
         let ended = stage.part(SENDER).stop().await?;

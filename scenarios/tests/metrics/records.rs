@@ -13,6 +13,7 @@ const ID: &str = "metricId";
 #[test]
 fn malformed_records_are_put_aside() -> Verdict {
     metrics::scenario(async |stage| {
+        stage.environment().expect_complaint("store", "put aside");
         let producer = stage.producer()?;
         let elapsed = |value: &[u8]| NewRecord::to(Route::Decorated.topic()).partition(0).value(value);
         let plain = |value: &[u8]| NewRecord::to(Route::First.topic()).partition(0).value(value);

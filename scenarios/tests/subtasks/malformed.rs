@@ -18,6 +18,8 @@ const PARTITIONS: i32 = 6;
 #[test]
 fn malformed_records_are_put_aside_and_the_rest_goes_on() -> Verdict {
     subtasks::scenario(async |stage| {
+        stage.environment().expect_complaint("subtask-api", "put aside");
+        stage.environment().expect_complaint("subtask-worker", "put aside");
         let producer = stage.producer()?;
         let upload = || NewRecord::to(TOPIC).value(r#"{"subtaskId":1}"#);
         let reply = || NewRecord::to(REPLY_TOPIC).value("{}");

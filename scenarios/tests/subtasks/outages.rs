@@ -15,6 +15,7 @@ use crate::ledger::{most_outcomes, tally, uploading};
 #[test]
 fn a_broker_outage_leaves_no_upload_open() -> Verdict {
     subtasks::adjusted().layout(Layout::Separate).scenario(async |stage| {
+        stage.environment().expect_complaint("subtask-api", "not published");
         let mut subtasks = Vec::new();
         for number in 0..12 {
             subtasks.push(stage.api.create(&format!("Result {number}")).await?);
