@@ -47,7 +47,7 @@ pub struct VerdictsError {
 }
 
 impl Judgement {
-    /// Of a story by its test's name, such as `payments::approved_payment`.
+    /// Of a story by its test's name, such as `goods::sold_once`.
     #[must_use]
     pub fn of(test: &str, verdict: Verdict, evidence: impl Into<String>) -> Self {
         Self { verdict, law: test.replace("::", ": ").replace('_', " "), evidence: evidence.into() }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_is_broken_stands_first_and_everything_is_counted() {
-        let holds = Judgement::of("payments::approved_payment", Verdict::Holds, "");
+        let holds = Judgement::of("goods::sold_once", Verdict::Holds, "");
         let broken = Judgement::of("seats::hold_expires", Verdict::Broken, "seats.rs:3: left\nright");
         let mut all = vec![holds.clone(), broken];
         all.sort();

@@ -1,0 +1,109 @@
+//! A payment that nobody answers is asked for again, not for ever, and without its secret (defects 9 and 10).
+
+use std::time::Duration;
+
+use fixtures::Adjustments;
+use fixtures::concert::{self, Concert, Defect, PRICE};
+use fixtures::payment::{Action, Match};
+use greenroom::scenario::{Verdict, eventually};
+
+use super::{approve, catches, law};
+use crate::books;
+use crate::ledger::outbox;
+
+/// How long a payment may take that is asked for again after 300 ms.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A service that does not wait long for an answer.
+fn impatient(adjustments: Adjustments<Concert>) -> Adjustments<Concert> {
+    adjustments.variable("OUTBOX_RETRY_AFTER", "300ms").variable("OUTBOX_RETRY_PERIOD", "100ms")
+}
+
+/// Nobody answers a payment when it is asked for the first time; then the JWT is looked for everywhere.
+fn asked_for_again(adjustments: Adjustments<Concert>) -> Verdict {
+    impatient(adjustments).scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let buyer = stage.concert.buyer(1, PRICE).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.payments.add_rule(Match::any().attempt(1).then(Action::NoAnswer)).await?;
+        stage.concert.pay_for(&held).await?;
+        stage.environment().settle(RECOVERED_WITHIN).await?;
+
+        let seen = Box::pin(stage.observe()).await?;
+        assert!(seen.records("payment").len() > 1, "it was not asked for again");
+        let mut places = vec![("Redis".to_owned(), format!("{:?}", seen.keys))];
+        places.extend(seen.tables.iter().map(|table| (format!("table {}", table.name), format!("{:?}", table.rows))));
+        places
+            .extend(seen.topics.iter().map(|topic| (format!("topic {}", topic.name), format!("{:?}", topic.records))));
+        places.retain(|(_, content)| content.contains(buyer.token.jwt()));
+        let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
+        law(places.is_empty(), || format!("the JWT is in {}", places.join(", ")))?;
+        books::balance(stage, &[(buyer.id, PRICE)]).await
+    })
+}
+
+/// Goal: a payment that was published and not answered is recovered; its JWT is kept and published nowhere.
+/// Method: [`asked_for_again`]. There is no snapshot: how often it is asked for is a matter of timing.
+#[test]
+fn an_unanswered_payment_is_asked_for_again() -> Verdict {
+    asked_for_again(concert::adjusted())
+}
+
+/// Goal: the story above finds a row that is stuck in PUBLISHED.
+#[test]
+fn a_row_stuck_in_published_is_caught() -> Verdict {
+    let stuck = ["not at rest after 10s", "outbox rows waiting to be sent or answered"];
+    catches(Defect::PublishedNeverRecovered, asked_for_again, &stuck)
+}
+
+/// Goal: the story above finds the JWT in the outbox and in what is published.
+#[test]
+fn a_jwt_in_the_outbox_is_caught() -> Verdict {
+    let places = "the JWT is in table payment_outbox, topic payment, topic payment.success";
+    catches(Defect::JwtInOutbox, asked_for_again, &[places])
+}
+
+/// Nobody ever answers a payment. When it was asked for three times, its answer comes after all.
+fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
+    impatient(adjustments).variable("OUTBOX_ATTEMPTS_MAX", 3).scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let buyer = stage.concert.buyer(1, PRICE).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.payments.add_rule(Match::any().then(Action::NoAnswer)).await?;
+        stage.environment().expect_complaint("concert", "payment given up");
+        stage.concert.pay_for(&held).await?;
+
+        let database = stage.database().await?;
+        let given_up = "SELECT count(*) FROM payment_outbox WHERE given_up_at IS NOT NULL";
+        let asked = eventually(async || {
+            let asked = stage.payments.journal_of(held.reservation.id).await.map_err(|error| error.to_string())?.len();
+            match sqlx::query_scalar::<_, i64>(given_up).fetch_one(&database).await {
+                Ok(given_up) if given_up > 0 || asked > 3 => Ok(asked),
+                Ok(_) => Err(format!("asked for {asked} times, and not given up")),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        let asked = asked.await?;
+        law(asked == 3, || format!("the payment was asked for {asked} times, and 3 is the limit"))?;
+
+        approve(stage, &held, 1).await?;
+        stage.settle().await?;
+        assert_eq!(outbox(stage).await?, ["SUCCESS"]);
+        books::balance(stage, &[(buyer.id, PRICE)]).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: a payment is asked for as often as the limit says, and an answer that comes later still counts.
+/// Method: [`never_answered`].
+#[test]
+fn attempts_have_a_limit() -> Verdict {
+    never_answered(concert::adjusted())
+}
+
+/// Goal: the story above finds a service that asks for ever.
+#[test]
+fn attempts_without_a_limit_are_caught() -> Verdict {
+    catches(Defect::NoAttemptLimit, never_answered, &["the payment was asked for 4 times, and 3 is the limit"])
+}

@@ -1,0 +1,59 @@
+//! A gate inside the database: the first who comes to a moment waits there until the story opens it.
+//!
+//! So a story decides what happens meanwhile, and rests on no lucky timing. Whoever comes later passes.
+
+use greenroom::runtime::Waited;
+use greenroom::scenario::eventually;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+
+/// The end of a transaction that writes an outbox row: what it did is done, and nobody sees it yet.
+pub(crate) const COMMIT_OF_A_PAYMENT: &str = "CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON payment_outbox
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION gate()";
+
+/// A change of the status of an outbox row, before it touches the row. It holds no lock that was not held before.
+pub(crate) const CHANGE_OF_STATUS: &str = "CREATE TRIGGER gate BEFORE UPDATE OF status ON payment_outbox
+    FOR EACH STATEMENT EXECUTE FUNCTION gate()";
+
+/// Lock 8 is taken by the first who comes, until its transaction ends; lock 7 is the story's.
+const FUNCTION: &str = "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF pg_try_advisory_xact_lock(8) THEN PERFORM pg_advisory_xact_lock_shared(7); END IF;
+        RETURN NEW;
+    END $$";
+
+/// A closed gate.
+pub(crate) struct Gate {
+    database: PgPool,
+    key: PoolConnection<Postgres>,
+}
+
+impl Gate {
+    /// Closes a gate at a moment.
+    pub(crate) async fn at(moment: &'static str, database: PgPool) -> Result<Self, sqlx::Error> {
+        let mut key = database.acquire().await?;
+        sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *key).await?;
+        sqlx::raw_sql(FUNCTION).execute(&database).await?;
+        sqlx::raw_sql(moment).execute(&database).await?;
+        Ok(Self { database, key })
+    }
+
+    /// Waits until somebody stands at the gate.
+    pub(crate) async fn held_up(&self) -> Result<(), Waited> {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        eventually(async || match sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.database).await {
+            Ok(0) => Err("nobody has come to the gate".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await
+    }
+
+    /// Opens it, and returns when the transaction that waited there has ended.
+    pub(crate) async fn open(mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT pg_advisory_unlock(7)").execute(&mut *self.key).await?;
+        sqlx::query("SELECT pg_advisory_lock(8)").execute(&mut *self.key).await?;
+        sqlx::query("SELECT pg_advisory_unlock(8)").execute(&mut *self.key).await?;
+        Ok(())
+    }
+}
