@@ -76,6 +76,12 @@ pub enum EnvironmentError {
     /// The brokers did not come to the state that was waited for.
     #[error("failed to wait for the brokers")]
     Brokers(#[from] WireError),
+    /// A broker that does not exist was asked for its view.
+    #[error("there is no broker {0}")]
+    NoBroker(String),
+    /// Nobody was asked.
+    #[error("no broker was named whose view counts")]
+    NoViewer,
     /// A background task failed.
     #[error("failed to run a background task")]
     Task(#[from] tokio::task::JoinError),
@@ -227,10 +233,10 @@ impl Environment {
         self.act(Action::Signal { part: part.to_owned(), signal }).await
     }
 
-    /// Starts a part again that has ended.
+    /// Starts a part again; one that runs is killed first.
     ///
     /// # Errors
-    /// There is no such ended part, or it did not become ready.
+    /// There is no such part, or it did not become ready.
     pub async fn restart(&mut self, part: &str) -> Result<(), EnvironmentError> {
         self.act(Action::Restart { part: part.to_owned() }).await
     }
@@ -249,11 +255,12 @@ impl Environment {
     }
 
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {
-        self.audit.disturb(match &action {
-            Action::Signal { part, .. } | Action::Restart { part } => part,
-            Action::Link { route, .. } => &route.to,
-        });
-        Ok(self.lease.act(action).await?)
+        self.lease.act(action.clone()).await?;
+        match &action {
+            Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
+            Action::Link { routes, .. } => routes.iter().for_each(|route| self.audit.disturb(&route.to)),
+        }
+        Ok(())
     }
 
     /// How every part is.

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: any word of a system under test. Those live in `fixtures/`.
 
+mod accept;
 pub mod artifacts;
 mod attempts;
 pub mod audit;

@@ -1,9 +1,10 @@
 //! Links: what stands between clients and parts, so that the way between them can be broken on purpose.
 //!
-//! In front of every part of a plan stands a TCP proxy of the supervisor's. Clients know only its address: a broker
-//! advertises it, to the other brokers too, and every variable names it. So a fault meets connections that are open and
-//! connections that are made while it lasts, and no client goes round it. Whose a connection is, is asked of the kernel
-//! ([`source`]), and only while there is a fault: an idle link copies bytes and knows nothing.
+//! Where a description asks for them, a TCP proxy of the supervisor's stands in front of brokers, stores and those
+//! programs that say `link = true`. Clients know only its address: a broker advertises it, and every variable names it.
+//! So a fault meets connections that are open and connections that are made while it lasts, and no client goes round it.
+//! It is in force when [`Links::change`] returns. Whose a connection is, is asked of the kernel ([`source`]), and only
+//! while there is a fault: an idle link copies bytes and knows nothing.
 //!
 //! Start reading at [`Links`]; [`conditions`] says what a fault does, [`line`] does it to bytes, [`carry`] to connections.
 //!
@@ -32,8 +33,14 @@ pub(crate) use source::Sources;
 use carry::Link;
 use conditions::Conditions;
 
+use crate::plan::BROKERS;
+
 /// How clients are called that are no part of the environment: tests, a person's shell.
 pub const OUTSIDE: &str = "outside";
+/// How all clients are called at once.
+pub const EVERYONE: &str = "everyone";
+/// The supervisor itself, which meets no faults: a part that is restarted is ready when it is, whoever reaches it.
+pub(crate) const SUPERVISOR: &str = "supervisor";
 
 /// The way from a client to a part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,6 +151,8 @@ pub(crate) struct Shared {
     faults: Mutex<BTreeMap<Route, Conditions>>,
     /// Counts the changes, so that open connections hear of each.
     changes: watch::Sender<u64>,
+    /// The open connections by the part that they lead to, and which change each has heeded.
+    open: Mutex<Vec<(String, watch::Receiver<u64>)>>,
     sources: Sources,
     targets: BTreeSet<String>,
     /// Brokers meet one another without links.
@@ -162,6 +171,7 @@ impl Links {
         let shared = Arc::new(Shared {
             faults: Mutex::default(),
             changes: watch::Sender::new(0),
+            open: Mutex::default(),
             sources,
             targets: planned.iter().map(|link| link.to.clone()).collect(),
             brokers_apart: planned.iter().all(|link| link.carries == Carries::Clients),
@@ -177,12 +187,31 @@ impl Links {
 
     /// Breaks or heals the way from a client to a part; `parts` are the names of all parts.
     ///
-    /// Open connections hear of it at once.
+    /// Returns when every open connection to the part heeds it: what is sent from then on meets the fault.
     ///
     /// # Errors
     /// There is no such link or client, or nothing to heal.
-    pub(crate) fn change(&self, route: &Route, change: Change, parts: &BTreeSet<String>) -> Result<(), LinkError> {
+    pub(crate) async fn change(
+        &self,
+        route: &Route,
+        change: Change,
+        parts: &BTreeSet<String>,
+    ) -> Result<(), LinkError> {
         self.check(route, parts)?;
+        self.register(route, change)?;
+        let mut count = 0;
+        self.shared.changes.send_modify(|changes| {
+            *changes += 1;
+            count = *changes;
+        });
+        for mut heeded in self.shared.open_now(&route.to) {
+            // A connection that has ended heeds everything.
+            let _ = heeded.wait_for(|heeded| *heeded >= count).await;
+        }
+        Ok(())
+    }
+
+    fn register(&self, route: &Route, change: Change) -> Result<(), LinkError> {
         let mut faults = self.shared.lock();
         match change {
             Change::Break(fault, flow) => {
@@ -194,8 +223,6 @@ impl Links {
                 faults.remove(route).ok_or(LinkError::Whole { from, to })?;
             }
         }
-        drop(faults);
-        self.shared.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -216,24 +243,24 @@ impl Links {
             return Err(LinkError::UnknownTarget { to: to.clone(), known });
         }
         let Some(from) = from else { return Ok(()) };
-        // Brokers that share a process are targets of links, but no parts.
-        let shared_process = self.shared.targets.contains(from) && !parts.contains(from) && !parts.contains(to);
-        if from == to || shared_process {
+        // Brokers that share a process are what links stand in front of, but no parts; the part is that process.
+        let of_many = |name: &String| self.shared.targets.contains(name) && !parts.contains(name);
+        if from == to || (of_many(to) && (of_many(from) || from == BROKERS)) {
             return Err(LinkError::SharedProcess { from: from.clone(), to: to.clone() });
-        }
-        if self.shared.brokers_apart && is_broker(from) && is_broker(to) {
-            return Err(LinkError::NotBetweenBrokers { from: from.clone(), to: to.clone() });
         }
         if from != OUTSIDE && !parts.contains(from) {
             let known = parts.iter().map(String::as_str).chain([OUTSIDE]).collect();
             return Err(LinkError::UnknownSource { from: from.clone(), known: listed(known) });
+        }
+        if self.shared.brokers_apart && is_broker(from) && is_broker(to) {
+            return Err(LinkError::NotBetweenBrokers { from: from.clone(), to: to.clone() });
         }
         Ok(())
     }
 }
 
 /// Whether a name is that of one broker.
-fn is_broker(name: &str) -> bool {
+pub(crate) fn is_broker(name: &str) -> bool {
     name.strip_prefix("kafka-").is_some_and(|id| id.parse::<u16>().is_ok())
 }
 
@@ -241,11 +268,29 @@ impl Route {
     /// The client, for a person.
     #[must_use]
     pub fn client(&self) -> &str {
-        self.from.as_deref().unwrap_or("everyone")
+        self.from.as_deref().unwrap_or(EVERYONE)
+    }
+
+    fn is_of(&self, from: &str) -> bool {
+        self.from.as_deref().map_or(from != self.to, |wanted| wanted == from)
     }
 }
 
 impl Shared {
+    /// Registers a connection to a part, which says by the answer what it has heeded.
+    fn open_to(&self, part: &str) -> watch::Sender<u64> {
+        let heeded = watch::Sender::new(0);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, heeded)| heeded.has_changed().is_ok());
+        open.push((part.to_owned(), heeded.subscribe()));
+        heeded
+    }
+
+    fn open_now(&self, part: &str) -> Vec<watch::Receiver<u64>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter(|(to, _)| to == part).map(|(_, heeded)| heeded.clone()).collect()
+    }
+
     /// Whether any client's way to this part is broken.
     fn breaks(&self, to: &str) -> bool {
         self.lock().keys().any(|route| route.to == to)
@@ -260,11 +305,5 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Route, Conditions>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Route {
-    fn is_of(&self, from: &str) -> bool {
-        self.from.as_deref().map_or(from != self.to, |wanted| wanted == from)
     }
 }

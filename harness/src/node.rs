@@ -19,7 +19,7 @@ use crate::toolchain::{Archive, ArchiveKind, Toolchain};
 pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
 
 /// Nodes that have a listener of their own for one another have it this far above their client port.
-const INTERNAL_PORT_OFFSET: u16 = 200;
+pub(crate) const INTERNAL_PORT_OFFSET: u16 = 200;
 
 /// What one node of a cluster is to be.
 #[derive(Clone, Copy, Debug)]

@@ -18,10 +18,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::link::PlannedLink;
-use crate::spec::{Layout, ProgramSpec, Spec};
+use crate::spec::{Layout, Links, ProgramSpec, Spec};
 use crate::toolchain::Toolchain;
 pub(crate) use part::CONTROLLER_PORT_OFFSET;
 use template::Names;
+
+/// Name of the part that brokers of one process are.
+pub(crate) const BROKERS: &str = "kafka";
 
 /// Where an environment stands: its identity, its address and its directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +35,7 @@ pub struct Site {
     pub supervisor: String,
     /// Loopback address of its own, where clients find everything.
     pub address: Ipv4Addr,
-    /// Loopback address that the parts behind links listen on; `address` itself where there are no links.
+    /// Loopback address that the parts behind links listen on; unused where there are none.
     pub backstage: Ipv4Addr,
     /// Directory of its own; gone with it.
     pub directory: PathBuf,
@@ -178,7 +181,10 @@ impl Plan {
     ///
     /// # Errors
     /// A template of the description names something that does not exist.
-    pub fn new(spec: &Spec, scope: Scope, toolchain: &Toolchain, site: Site) -> Result<Self, PlanError> {
+    pub fn new(spec: &Spec, scope: Scope, toolchain: &Toolchain, mut site: Site) -> Result<Self, PlanError> {
+        if spec.links == Links::None {
+            site.backstage = site.address;
+        }
         let names = Names::of(spec, &site);
         let variables = names.expand_all("variables", &spec.variables)?;
         let mut parts = Vec::new();

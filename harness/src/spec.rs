@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::node::INTERNAL_PORT_OFFSET;
+use crate::plan::CONTROLLER_PORT_OFFSET;
+
 pub use observe::{AuditSpec, ConsumerSpec, ExpectedSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
 pub use read::{SpecError, read, read_str};
 
@@ -60,7 +63,11 @@ impl Spec {
     pub fn ports(&self, infrastructure: bool) -> Vec<u16> {
         let kafka = self.kafka.iter().flat_map(|kafka| {
             let clients = kafka.port..kafka.port + kafka.brokers;
-            clients.flat_map(|port| [port, port + crate::plan::CONTROLLER_PORT_OFFSET])
+            let offsets: &[u16] = match self.links {
+                Links::None => &[0, CONTROLLER_PORT_OFFSET],
+                Links::Clients | Links::All => &[0, CONTROLLER_PORT_OFFSET, INTERNAL_PORT_OFFSET],
+            };
+            clients.flat_map(|port| offsets.iter().map(move |offset| port + offset))
         });
         let stores =
             self.postgres.iter().map(|postgres| postgres.port).chain(self.redis.iter().map(|redis| redis.port));

@@ -34,7 +34,7 @@ pub(crate) use cluster::{brokers_of, topic_name};
 pub(crate) use connection::Peer;
 pub(crate) use group::{Coordinates, coordinator};
 
-pub use cluster::{Broker, ClusterView, cluster_listed};
+pub use cluster::{Broker, ClusterView, cluster_listed, cluster_listed_by};
 pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use produce::acknowledge;

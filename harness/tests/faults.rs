@@ -77,10 +77,17 @@ fn impossible_faults_are_told() -> Verdict {
         let one_process = said(environment.kafka().isolate(1).await);
         assert!(one_process.contains("kafka-1 and kafka-2 share one process"), "{one_process}");
         assert!(one_process.contains("layout = \"separate\""), "{one_process}");
-        let dead = said(environment.kafka().broker(2).kill().await);
-        assert!(dead.contains("the brokers share one process"), "{dead}");
-        let running = said(environment.part("till").restart().await);
-        assert!(running.contains("there is no ended part till"), "{running}");
+        let same = said(environment.link("kafka", "kafka-1").cut().await);
+        assert!(same.contains("kafka and kafka-1 share one process"), "{same}");
+        for refused in
+            [said(environment.kafka().broker(2).kill().await), said(environment.kafka().broker(2).restart().await)]
+        {
+            assert!(refused.contains("the brokers share one process, so kafka-2 has none of its own"), "{refused}");
+        }
+        let unknown = said(environment.part("till").restart().await);
+        assert!(unknown.contains("there is no part till; the parts are kafka, redis"), "{unknown}");
+        let nobody = said(environment.kafka().in_sync(3, &[4]).await);
+        assert!(nobody.contains("there is no broker kafka-4"), "{nobody}");
         Ok(())
     })
 }
@@ -111,6 +118,18 @@ fn a_database_that_is_restarted_has_its_rows() -> Verdict {
             count.map_err(|error| error.to_string())
         });
         assert_eq!(rows.await?, 7);
+        // A paused server answers nobody, also on connections that it has; killed meanwhile, it has ended all the same.
+        let mut open = pool.acquire().await?;
+        environment.postgres().pause().await?;
+        assert!(timeout(SILENCE, sqlx::query("SELECT 1").execute(&mut *open)).await.is_err());
+        drop(open);
+        environment.postgres().resume().await?;
+        assert_eq!(sqlx::query_scalar::<_, i32>("SELECT id FROM kept").fetch_one(&pool).await?, 7);
+        environment.postgres().pause().await?;
+        environment.postgres().restart().await?;
+        eventually(async || sqlx::query("SELECT 1").execute(&pool).await.map(drop).map_err(|error| error.to_string()))
+            .await?;
+        environment.postgres().pause().await?;
         environment.postgres().stop().await?;
         assert!(sqlx::query("SELECT 1").execute(&pool).await.is_err());
         Ok(())
@@ -132,7 +151,11 @@ fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
         environment.kafka().link(OUTSIDE, 1).cut().await?;
         producer.send(NewRecord::to("orders").value("with two")).await?;
         environment.kafka().link(OUTSIDE, 1).heal().await?;
+        // The ways between the two were broken once, so the second healing finds only the others.
+        environment.kafka().isolate(2).await?;
         environment.kafka().rejoin(1).await?;
+        environment.kafka().rejoin(2).await?;
+        assert!(environment.kafka().rejoin(2).await.is_err());
         environment.kafka().in_sync(3, &[1, 2, 3]).await?;
 
         environment.kafka().broker(2).kill().await?;

@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Subcommand;
-use greenroom::link::{Change, Fault as LinkFault, Flow, Route};
+use greenroom::link::{Change, EVERYONE, Fault as LinkFault, Flow, Route};
 use greenroom::supervisor::client::Connection;
 use greenroom::supervisor::protocol::{Action, PartSignal, Summary};
 
 use super::inspect::{choose, running};
 use super::{block_on, say};
-
-/// How clients are called that are all meant at once.
-const EVERYONE: &str = "everyone";
 
 /// Break something in a running environment, or heal it.
 #[derive(clap::Args)]
@@ -35,7 +32,7 @@ enum What {
     Pause(Part),
     /// Let a paused part go on.
     Resume(Part),
-    /// Start a part again that has ended.
+    /// Start a part again; one that runs is killed first.
     Restart(Part),
     /// Reset a client's connections to a part, and every new one.
     Cut(Way),
@@ -48,7 +45,7 @@ enum What {
         /// By how much, such as `200ms`.
         by: humantime::Duration,
     },
-    /// Let only so many bytes through between a client and a part.
+    /// Let only so many bytes through between a client and a part, on each connection.
     Throttle {
         #[command(flatten)]
         way: DirectedWay,
@@ -124,7 +121,7 @@ impl What {
             Self::Throttle { way, to } => way.broken(LinkFault::Throttle { bytes_per_s: to.as_u64() }),
             Self::Heal(way) => {
                 let told = format!("the way from {} to {} is whole again", way.client, way.part);
-                (Action::Link { route: way.route(), change: Change::Heal }, told)
+                (Action::Link { routes: vec![way.route()], change: Change::Heal }, told)
             }
         }
     }
@@ -145,7 +142,7 @@ impl Way {
     fn broken(self, fault: LinkFault, flow: Flow) -> (Action, String) {
         let Self { client, part } = &self;
         let told = format!("the way from {client} to {part} is broken; `fault heal {client} {part}` takes it back");
-        (Action::Link { route: self.clone().route(), change: Change::Break(fault, flow) }, told)
+        (Action::Link { routes: vec![self.clone().route()], change: Change::Break(fault, flow) }, told)
     }
 }
 

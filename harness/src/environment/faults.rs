@@ -101,7 +101,7 @@ impl<'a> KafkaHandle<'a> {
         self.between(broker, Change::Break(Fault::Blackhole, Flow::Both)).await
     }
 
-    /// Ends what [`KafkaHandle::isolate`] began.
+    /// Ends what [`KafkaHandle::isolate`] began; what was healed before stays so.
     ///
     /// # Errors
     /// The broker was not isolated.
@@ -113,10 +113,15 @@ impl<'a> KafkaHandle<'a> {
     /// partition of every described topic: so many brokers are missed, or none any more.
     ///
     /// # Errors
-    /// It was otherwise for half a minute; the error says where.
+    /// There is no such broker, none was named, or it was otherwise for half a minute; the error says where.
     pub async fn in_sync(self, replicas: u16, seen_by: &[u16]) -> Result<(), EnvironmentError> {
         let all = self.0.plan().brokers();
-        let seen_by: Vec<_> = (1..).zip(all).filter(|(id, _)| seen_by.contains(id)).map(|(_, at)| at).collect();
+        let address = |id: &u16| all.get(usize::from(*id).checked_sub(1)?).copied();
+        let known = seen_by.iter().map(|id| address(id).ok_or_else(|| EnvironmentError::NoBroker(broker_name(*id))));
+        let seen_by = known.collect::<Result<Vec<_>, _>>()?;
+        if seen_by.is_empty() {
+            return Err(EnvironmentError::NoViewer);
+        }
         let topics: Vec<_> = self.0.plan().topics.iter().map(|topic| topic.name.clone()).collect();
         let deadline = tokio::time::Instant::now() + IN_SYNC_DEADLINE;
         Ok(wire::replicas_in_sync(&seen_by, &topics, usize::from(replicas), deadline).await?)
@@ -124,13 +129,10 @@ impl<'a> KafkaHandle<'a> {
 
     async fn between(self, broker: u16, change: Change) -> Result<(), EnvironmentError> {
         let brokers = self.0.spec().kafka.as_ref().map_or(0, |kafka| kafka.brokers);
-        for other in (1..=brokers).filter(|other| *other != broker) {
-            for (from, to) in [(broker, other), (other, broker)] {
-                let route = Route { from: Some(broker_name(from)), to: broker_name(to) };
-                self.0.act(Action::Link { route, change }).await?;
-            }
-        }
-        Ok(())
+        let others = (1..=brokers).filter(|other| *other != broker);
+        let both_ways = others.flat_map(|other| [(broker, other), (other, broker)]);
+        let route = |(from, to)| Route { from: Some(broker_name(from)), to: broker_name(to) };
+        self.0.act(Action::Link { routes: both_ways.map(route).collect(), change }).await
     }
 }
 
@@ -168,15 +170,12 @@ impl PartHandle<'_> {
     }
 
     /// Starts it again, at the same address and with what it had stored, and returns when it is ready. If it still
-    /// runs, it is killed first.
+    /// runs, it is killed first. A broker is ready when it lists the other running ones, so together they must be more
+    /// than half of all.
     ///
     /// # Errors
     /// There is no such part, or it did not become ready.
-    pub async fn restart(mut self) -> Result<(), EnvironmentError> {
-        if !matches!(self.state().await?, Some(PartState::Exited(_)) | None) {
-            self.environment.signal(&self.name, PartSignal::Kill).await?;
-            self.ended().await?;
-        }
+    pub async fn restart(self) -> Result<(), EnvironmentError> {
         self.environment.restart(&self.name).await
     }
 
@@ -239,7 +238,7 @@ impl LinkHandle<'_> {
         self.change_by(Fault::Delay { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }).await
     }
 
-    /// Lets this many bytes through in a second.
+    /// Lets this many bytes through in a second, on each connection.
     ///
     /// # Errors
     /// There is no such link, or nothing would come through.
@@ -252,10 +251,11 @@ impl LinkHandle<'_> {
     /// # Errors
     /// It has none.
     pub async fn heal(self) -> Result<(), EnvironmentError> {
-        self.environment.act(Action::Link { route: self.route, change: Change::Heal }).await
+        self.environment.act(Action::Link { routes: vec![self.route], change: Change::Heal }).await
     }
 
     async fn change_by(self, fault: Fault) -> Result<(), EnvironmentError> {
-        self.environment.act(Action::Link { route: self.route, change: Change::Break(fault, self.flow) }).await
+        let change = Change::Break(fault, self.flow);
+        self.environment.act(Action::Link { routes: vec![self.route], change }).await
     }
 }

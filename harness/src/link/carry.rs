@@ -5,7 +5,6 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -13,10 +12,8 @@ use tokio::task::JoinSet;
 
 use super::conditions::Conditions;
 use super::line::pump;
-use super::{OUTSIDE, Shared};
-
-/// Pause before a connection is accepted again after that has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+use super::{OUTSIDE, SUPERVISOR, Shared};
+use crate::accept::accept;
 
 /// One proxy.
 #[derive(Debug)]
@@ -27,9 +24,8 @@ pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A client's end of a connection, and whose it is once that was asked.
+/// Whose a connection is, as far as that was asked.
 struct Client {
-    stream: TcpStream,
     peer: SocketAddr,
     name: Option<String>,
 }
@@ -40,40 +36,45 @@ impl Link {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let link = Arc::clone(&self);
-                        connections.spawn(async move { link.carry(Client { stream, peer, name: None }).await });
-                    }
-                    // Out of file descriptors: others must end before there is one.
-                    Err(_) => pass(ACCEPT_PAUSE).await,
-                },
+                (stream, peer) = accept(|| listener.accept()) => {
+                    let link = Arc::clone(&self);
+                    connections.spawn(async move { link.carry(stream, peer).await });
+                }
                 Some(_) = connections.join_next() => {}
             }
         }
     }
 
-    async fn carry(&self, mut client: Client) {
+    async fn carry(&self, mut stream: TcpStream, peer: SocketAddr) {
+        let mut client = Client { peer, name: None };
+        // Dropped last: whoever waits for this connection to heed a fault is told by that too.
+        let heeded = self.shared.open_to(&self.to);
         let mut changes = self.shared.changes.subscribe();
-        let first = self.conditions(&mut client);
-        let conditions = watch::Sender::new(first);
-        // Both ends learn that it ended badly; what a good end needs was passed on by then.
-        let Client { mut stream, peer, name } = client;
-        let mut known = name;
+        let change = *changes.borrow_and_update();
+        let conditions = watch::Sender::new(self.conditions(&mut client).await);
+        if !conditions.borrow().cut {
+            heeded.send_replace(change);
+        }
         let follow = async {
             while changes.changed().await.is_ok() {
-                conditions.send_replace(self.conditions_of(peer, &mut known));
+                let change = *changes.borrow_and_update();
+                let now = self.conditions(&mut client).await;
+                conditions.send_if_modified(|before| std::mem::replace(before, now) != now);
+                if now.cut {
+                    return;
+                }
+                heeded.send_replace(change);
             }
         };
-        let mut seen = conditions.subscribe();
-        let cut = async {
-            let _ = seen.wait_for(|conditions| conditions.cut).await;
-        };
+        let cut_at_once = conditions.borrow().cut;
         let ended = tokio::select! {
+            // A change is heeded before any byte that comes after it.
+            biased;
+            () = std::future::ready(()), if cut_at_once => Err(io::ErrorKind::ConnectionReset.into()),
+            () = follow => Err(io::ErrorKind::ConnectionReset.into()),
             ended = self.connect_and_copy(&mut stream, &conditions) => ended,
-            () = cut => Err(io::ErrorKind::ConnectionReset.into()),
-            () = follow => Ok(()),
         };
+        // Both ends learn that it ended badly; what a good end needs was passed on by then.
         if ended.is_err() {
             let _ = stream.set_zero_linger();
         }
@@ -98,24 +99,22 @@ impl Link {
         copied.map(|((), ())| ())
     }
 
-    fn conditions(&self, client: &mut Client) -> Conditions {
-        self.conditions_of(client.peer, &mut client.name)
-    }
-
     /// What this client meets; asks whose connection it is only where somebody's way is broken.
-    fn conditions_of(&self, peer: SocketAddr, name: &mut Option<String>) -> Conditions {
+    async fn conditions(&self, client: &mut Client) -> Conditions {
         if !self.shared.breaks(&self.to) {
             return Conditions::default();
         }
-        let name = name.get_or_insert_with(|| {
-            let found = self.shared.sources.of(peer, self.front);
-            found.unwrap_or_else(|| OUTSIDE.to_owned())
-        });
-        self.shared.conditions(name, &self.to)
+        if client.name.is_none() {
+            let (shared, peer, front) = (Arc::clone(&self.shared), client.peer, self.front);
+            // It reads much of `/proc`, and others want to go on meanwhile.
+            let found = tokio::task::spawn_blocking(move || shared.sources.of(peer, front)).await;
+            client.name = found.ok().flatten();
+        }
+        // Where nobody was found it is asked again the next time: a process may have been about to begin.
+        match client.name.as_deref().unwrap_or(OUTSIDE) {
+            // What the supervisor asks is no part of the story.
+            SUPERVISOR => Conditions::default(),
+            name => self.shared.conditions(name, &self.to),
+        }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a length of time that is meant, not a wait for a state")]
-async fn pass(time: Duration) {
-    tokio::time::sleep(time).await;
 }

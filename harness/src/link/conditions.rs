@@ -18,7 +18,7 @@ pub enum Fault {
         /// How much, in milliseconds.
         ms: u64,
     },
-    /// At most this much goes through.
+    /// At most this much goes through, on each connection.
     Throttle {
         /// Bytes per second.
         bytes_per_s: u64,

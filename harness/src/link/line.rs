@@ -1,7 +1,8 @@
 //! One direction of one connection: bytes in, bytes out, later or slower or not at all.
 //!
 //! Bytes are never lost, doubled or reordered, whatever the faults: TCP promises that to both ends.
-//! Here time passes on purpose: a delay is what is asked for, not a wait for a state.
+//! Here time passes on purpose: a delay is what is asked for, not a wait for a state. A throttle is one of this
+//! direction of this connection; another connection has its own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,29 +41,35 @@ pub(super) async fn pump(
     of: fn(&Conditions) -> Way,
 ) -> io::Result<()> {
     let mut line = Line::default();
+    let mut scheduled = Way::default();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut ended = false;
     loop {
         let way = of(&conditions.borrow_and_update());
+        if way != scheduled {
+            line.reschedule(way, Instant::now());
+            scheduled = way;
+        }
         if ended && line.pieces.is_empty() && !way.blackhole {
             return to.shutdown().await;
         }
         let due = line.pieces.front().map(|(due, _)| *due);
         tokio::select! {
-            read = from.read(&mut chunk), if !ended && !way.blackhole && line.bytes < LINE_BYTES_MAX => match read? {
-                0 => ended = true,
-                read if way.is_clear() && due.is_none() => to.write_all(&chunk[..read]).await?,
-                read => line.push(&chunk[..read], way, Instant::now()),
+            // A change counts for every byte that is read after it.
+            biased;
+            changed = conditions.changed() => if changed.is_err() {
+                // Whoever changes them has gone, and the connection with it.
+                return Ok(());
             },
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !way.blackhole => {
                 if let Some(piece) = line.pop() {
                     to.write_all(&piece).await?;
                 }
             }
-            changed = conditions.changed() => match changed {
-                Ok(()) => line.reschedule(of(&conditions.borrow()), Instant::now()),
-                // Whoever changes them has gone, and the connection with it.
-                Err(_) => return Ok(()),
+            read = from.read(&mut chunk), if !ended && !way.blackhole && line.bytes < LINE_BYTES_MAX => match read? {
+                0 => ended = true,
+                read if way.is_clear() && due.is_none() => to.write_all(&chunk[..read]).await?,
+                read => line.push(&chunk[..read], way, Instant::now()),
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Links over real sockets: a part that echoes, and clients that break its link.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,7 +26,7 @@ impl Stand {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let SocketAddr::V4(back) = free.local_addr().expect("its address") else { unreachable!("IPv4 was asked for") };
         let echo = tokio::spawn(echo(free));
-        // Held until the link takes it: an address is held, not guessed.
+        // On another address the echo's own port is free, because nobody else uses that address.
         let front = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 77), back.port());
         let session = nix::unistd::getsid(None).expect("our session").as_raw();
         let name = name.to_owned();
@@ -39,17 +39,15 @@ impl Stand {
         TcpStream::connect(self.front).await.expect("the link accepts")
     }
 
-    fn change(&self, from: Option<&str>, change: Change) -> Result<(), LinkError> {
+    async fn change(&self, from: Option<&str>, change: Change) -> Result<(), LinkError> {
         let parts = ["till", "desk", "shop"].map(str::to_owned).into();
-        self.links.change(&Route { from: from.map(str::to_owned), to: "shop".to_owned() }, change, &parts)
+        self.links.change(&Route { from: from.map(str::to_owned), to: "shop".to_owned() }, change, &parts).await
     }
 
-    fn broken(&self, from: Option<&str>, fault: Fault, flow: Flow) {
-        self.change(from, Change::Break(fault, flow)).expect("a fault");
+    async fn broken(&self, from: Option<&str>, fault: Fault, flow: Flow) {
+        self.change(from, Change::Break(fault, flow)).await.expect("a fault");
     }
 }
-
-use std::net::SocketAddr;
 
 async fn echo(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
@@ -90,14 +88,14 @@ async fn a_cut_resets_open_and_new_connections() {
     let stand = Stand::new("till").await;
     let mut client = stand.client().await;
     said_back(&mut client, b"before").await.expect("an echo");
-    stand.broken(Some("desk"), Fault::Cut, Flow::Both);
+    stand.broken(Some("desk"), Fault::Cut, Flow::Both).await;
     said_back(&mut client, b"another's").await.expect("an echo, because the desk is meant");
-    stand.broken(Some("till"), Fault::Cut, Flow::Both);
+    stand.broken(Some("till"), Fault::Cut, Flow::Both).await;
     let reset = timeout(SOON, client.read(&mut [0; 1])).await.expect("told soon").expect_err("reset");
     assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     let mut new = stand.client().await;
     assert!(timeout(SOON, said_back(&mut new, b"new")).await.expect("told soon").is_err());
-    stand.change(Some("till"), Change::Heal).expect("healed");
+    stand.change(Some("till"), Change::Heal).await.expect("healed");
     assert_eq!(said_back(&mut stand.client().await, b"after").await.expect("an echo"), b"after");
 }
 
@@ -107,9 +105,9 @@ async fn a_blackhole_holds_one_direction_until_it_is_healed() {
     let stand = Stand::new("till").await;
     let mut client = stand.client().await;
     said_back(&mut client, b"before").await.expect("an echo");
-    stand.broken(None, Fault::Blackhole, Flow::Answers);
+    stand.broken(None, Fault::Blackhole, Flow::Answers).await;
     assert!(timeout(A_WHILE, said_back(&mut client, b"silence")).await.is_err());
-    stand.change(None, Change::Heal).expect("healed");
+    stand.change(None, Change::Heal).await.expect("healed");
     let mut heard = [0; 7];
     timeout(SOON, client.read_exact(&mut heard)).await.expect("it comes").expect("the bytes that were held");
     assert_eq!(&heard, b"silence");
@@ -120,7 +118,7 @@ async fn a_blackhole_holds_one_direction_until_it_is_healed() {
 async fn a_delay_is_a_delay() {
     let stand = Stand::new("till").await;
     let mut client = stand.client().await;
-    stand.broken(Some("till"), Fault::Delay { ms: 200 }, Flow::Requests);
+    stand.broken(Some("till"), Fault::Delay { ms: 200 }, Flow::Requests).await;
     let begun = Instant::now();
     for _ in 0..20 {
         client.write_all(b"a").await.expect("sent");
@@ -131,12 +129,45 @@ async fn a_delay_is_a_delay() {
     assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(1_500), "{took:?}");
 }
 
+/// Goal: what was held back goes at once when the link is healed, also when more comes in the same moment.
+#[tokio::test]
+async fn healing_is_never_missed() {
+    let stand = Stand::new("till").await;
+    for _ in 0..100 {
+        let mut client = stand.client().await;
+        said_back(&mut client, b"before").await.expect("an echo");
+        stand.broken(None, Fault::Delay { ms: 60_000 }, Flow::Both).await;
+        client.write_all(b"late").await.expect("sent");
+        let (healed, sent) = tokio::join!(stand.change(None, Change::Heal), client.write_all(b"more"));
+        healed.expect("healed");
+        sent.expect("sent");
+        let mut heard = [0; 8];
+        timeout(SOON, client.read_exact(&mut heard)).await.expect("it comes").expect("all of it");
+        assert_eq!(&heard, b"latemore");
+    }
+}
+
+/// Goal: a fault is in force when its making returns, on connections that are open and busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_is_in_force_when_it_was_made() {
+    let stand = Stand::new("till").await;
+    for _ in 0..100 {
+        let mut client = stand.client().await;
+        said_back(&mut client, b"before").await.expect("an echo");
+        stand.broken(Some("till"), Fault::Blackhole, Flow::Requests).await;
+        client.write_all(b"held").await.expect("sent");
+        let heard = timeout(Duration::from_millis(2), client.read(&mut [0; 4])).await;
+        assert!(heard.is_err(), "{heard:?} came through a blackhole");
+        stand.change(Some("till"), Change::Heal).await.expect("healed");
+    }
+}
+
 /// Goal: a throttle lets through what it says.
 #[tokio::test]
 async fn a_throttle_is_a_throttle() {
     let stand = Stand::new("till").await;
     let mut client = stand.client().await;
-    stand.broken(Some("till"), Fault::Throttle { bytes_per_s: 64 * 1024 }, Flow::Answers);
+    stand.broken(Some("till"), Fault::Throttle { bytes_per_s: 64 * 1024 }, Flow::Answers).await;
     let begun = Instant::now();
     said_back(&mut client, &[7; 16 * 1024]).await.expect("an echo");
     let took = begun.elapsed();
@@ -147,16 +178,16 @@ async fn a_throttle_is_a_throttle() {
 #[tokio::test]
 async fn wrong_routes_and_second_healings_are_told() {
     let stand = Stand::new("till").await;
-    let said = |from: Option<&str>, to: &str, change| {
+    let said = async |from: Option<&str>, to: &str, change| {
         let route = Route { from: from.map(str::to_owned), to: to.to_owned() };
         let parts = ["till", "shop"].map(str::to_owned).into();
-        stand.links.change(&route, change, &parts).expect_err("refused").to_string()
+        stand.links.change(&route, change, &parts).await.expect_err("refused").to_string()
     };
     let cut = Change::Break(Fault::Cut, Flow::Both);
-    assert_eq!(said(None, "shp", cut), "there is no link to shp; links stand in front of shop");
-    assert_eq!(said(Some("til"), "shop", cut), "there is no client til; clients are shop, till, outside");
-    assert_eq!(said(Some("till"), "shop", Change::Heal), "the link from till to shop has no fault to take back");
-    assert!(said(Some("shop"), "shop", cut).contains("share one process"));
+    assert_eq!(said(None, "shp", cut).await, "there is no link to shp; links stand in front of shop");
+    assert_eq!(said(Some("til"), "shop", cut).await, "there is no client til; clients are shop, till, outside");
+    assert_eq!(said(Some("till"), "shop", Change::Heal).await, "the link from till to shop has no fault to take back");
+    assert!(said(Some("shop"), "shop", cut).await.contains("share one process"));
 }
 
 /// Goal: a part that is gone shows through its link, and closing frees the address.

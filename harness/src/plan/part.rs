@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use super::template::Names;
-use super::{Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
+use super::{BROKERS, Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
 use crate::link::{Carries, PlannedLink};
 use crate::node::{self, NodeSettings};
 use crate::spec::{KafkaSpec, Layout, Links, PostgresSpec, ProgramSpec, RedisSpec, Spec};
@@ -19,7 +19,7 @@ pub(super) fn kafka(spec: &Spec, kafka: &KafkaSpec, toolchain: &Toolchain, site:
     let meeting = if are_linked(spec, kafka) { site.address } else { site.backstage };
     let ids: Vec<u16> = (1..=kafka.brokers).collect();
     match kafka.layout {
-        Layout::Colocated => vec![brokers("kafka", &ids, kafka, meeting, toolchain, site)],
+        Layout::Colocated => vec![brokers(BROKERS, &ids, kafka, meeting, toolchain, site)],
         Layout::Separate => {
             let one = |id: &u16| brokers(&format!("kafka-{id}"), &[*id], kafka, meeting, toolchain, site);
             ids.iter().map(one).collect()
@@ -191,7 +191,7 @@ pub(super) fn program(
 
 /// What stands in front of the parts: brokers (for clients and for the quorum), stores, and programs that want it.
 pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink> {
-    if site.backstage == site.address {
+    if spec.links == Links::None {
         return Vec::new();
     }
     let link = |to: &str, carries: Carries, port: u16| PlannedLink {

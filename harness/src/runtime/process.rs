@@ -46,6 +46,13 @@ struct Registry {
 struct Process {
     pid: Pid,
     exit: watch::Receiver<Option<ExitStatus>>,
+    paused: bool,
+}
+
+impl Process {
+    fn runs(&self) -> bool {
+        self.exit.borrow().is_none()
+    }
 }
 
 impl Default for Processes {
@@ -67,7 +74,7 @@ impl Processes {
     /// Starts a process with `run` and registers it, unless the environment is being taken away.
     ///
     /// # Errors
-    /// What `run` answers, or [`SpawnError::Closed`].
+    /// What `run` answers, [`SpawnError::Closed`], or [`SpawnError::Runs`] where the part runs already.
     pub(super) fn add(
         &self,
         part: &str,
@@ -76,6 +83,10 @@ impl Processes {
         let mut registry = self.lock();
         if registry.closed {
             return Err(SpawnError::Closed);
+        }
+        // One that nobody knows any more would outlive its environment.
+        if registry.processes.get(part).is_some_and(Process::runs) {
+            return Err(SpawnError::Runs);
         }
         let mut child = run()?;
         let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
@@ -90,7 +101,7 @@ impl Processes {
             let _ = ended.send(Some(status.unwrap_or_default()));
             exits.send_modify(|count| *count += 1);
         });
-        registry.processes.insert(part.to_owned(), Process { pid: Pid::from_raw(pid), exit });
+        registry.processes.insert(part.to_owned(), Process { pid: Pid::from_raw(pid), exit, paused: false });
         Ok(())
     }
 
@@ -133,15 +144,40 @@ impl Processes {
     #[must_use]
     pub fn sessions(&self) -> BTreeMap<i32, String> {
         let registry = self.lock();
-        let running = registry.processes.iter().filter(|(_, process)| process.exit.borrow().is_none());
+        let running = registry.processes.iter().filter(|(_, process)| process.runs());
         running.map(|(part, process)| (process.pid.as_raw(), part.clone())).collect()
     }
 
     /// Sends a signal to the process group of a running part; `false` if it does not run.
     pub fn signal(&self, part: &str, signal: Signal) -> bool {
-        let registry = self.lock();
-        let running = registry.processes.get(part).filter(|process| process.exit.borrow().is_none());
-        running.is_some_and(|process| killpg(process.pid, signal).is_ok())
+        let mut registry = self.lock();
+        let Some(process) = registry.processes.get_mut(part).filter(|process| process.runs()) else { return false };
+        let sent = killpg(process.pid, signal).is_ok();
+        match signal {
+            Signal::SIGSTOP => process.paused |= sent,
+            Signal::SIGCONT => process.paused &= !sent,
+            _ => {}
+        }
+        sent
+    }
+
+    /// Whether a part runs, and goes on.
+    #[must_use]
+    pub fn goes_on(&self, part: &str) -> bool {
+        self.lock().processes.get(part).is_some_and(|process| process.runs() && !process.paused)
+    }
+
+    /// Whether a part runs, and stands still.
+    #[must_use]
+    pub fn is_paused(&self, part: &str) -> bool {
+        self.lock().processes.get(part).is_some_and(|process| process.runs() && process.paused)
+    }
+
+    /// Waits until a part has ended; `false` if `limit` passed before. One that was never started has ended.
+    pub async fn ended(&self, part: &str, limit: Duration) -> bool {
+        let exit = self.lock().processes.get(part).map(|process| process.exit.clone());
+        let Some(mut exit) = exit else { return true };
+        tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await.is_ok()
     }
 
     /// Lets nothing more start.
@@ -153,7 +189,7 @@ impl Processes {
     pub fn signal_all(&self, choose: impl Fn(&str) -> Signal) {
         let registry = self.lock();
         // An id that was waited for may be somebody else's by now.
-        let running = registry.processes.iter().filter(|(_, process)| process.exit.borrow().is_none());
+        let running = registry.processes.iter().filter(|(_, process)| process.runs());
         for (part, process) in running {
             // A paused process does not see SIGQUIT before it goes on.
             let _ = killpg(process.pid, choose(part));

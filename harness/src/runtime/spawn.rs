@@ -47,6 +47,9 @@ pub enum SpawnError {
     /// The environment is being taken away.
     #[error("the environment is being taken away")]
     Closed,
+    /// The part runs.
+    #[error("it runs already")]
+    Runs,
 }
 
 impl Spawner {

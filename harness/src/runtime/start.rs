@@ -75,11 +75,21 @@ pub enum StartError {
         /// The cause.
         source: SpawnError,
     },
-    /// A part cannot be restarted.
-    #[error("there is no ended part {part} to restart")]
-    Running {
+    /// There is nothing to start again.
+    #[error("there is no part {part}; the parts are {known}")]
+    Unknown {
+        /// What was named.
+        part: String,
+        /// What could be.
+        known: String,
+    },
+    /// A part that was killed for a restart has not ended.
+    #[error("{part} still runs, {waited_ms} ms after it was killed")]
+    Lingers {
         /// The part.
         part: String,
+        /// How long that was waited for, in milliseconds.
+        waited_ms: u128,
     },
     /// A directory or file of the plan could not be made.
     #[error("failed to prepare {}", path.display())]
@@ -158,12 +168,14 @@ pub async fn start(plan: &Plan, history: &[HistorySpec], starter: &Starter<'_>) 
 
 /// Starts one part again that has ended, with the files that it left.
 ///
+/// A broker is ready when it lists the brokers that go on, so together they must be more than half of all.
+///
 /// # Errors
 /// There is no such part, it still runs, or it did not become ready.
 pub async fn restart(plan: &Plan, part: &str, starter: &Starter<'_>) -> Result<(), StartError> {
-    let planned = plan.part(part).filter(|part| starter.processes.exit_of(&part.name).is_some());
-    let Some(planned) = planned else {
-        return Err(StartError::Running { part: part.to_owned() });
+    let Some(planned) = plan.part(part) else {
+        let known = plan.parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(StartError::Unknown { part: part.to_owned(), known });
     };
     let again = Part { copies: Vec::new(), files: Vec::new(), ..planned.clone() };
     // Others may be dead on purpose; only this one's death ends its start.
@@ -174,7 +186,10 @@ pub async fn restart(plan: &Plan, part: &str, starter: &Starter<'_>) -> Result<(
         }
         let begun = Instant::now();
         starter.spawn(&again).await?;
-        let listed = wire::cluster_listed(&plan.brokers(), starter.deadline.into()).await;
+        let going_on =
+            plan.parts.iter().filter(|part| part.kind == Kind::Kafka && starter.processes.goes_on(&part.name));
+        let brokers: Vec<_> = going_on.flat_map(|part| part.addresses.iter().copied()).collect();
+        let listed = wire::cluster_listed_by(&planned.addresses, &brokers, starter.deadline.into()).await;
         listed.map_err(|source| kafka_error(&[planned], source))?;
         starter.progress.ready(part, begun.elapsed());
         Ok(())

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{KafkaSpec, ProgramSpec, Spec};
+use super::{KafkaSpec, Links, ProgramSpec, Spec};
+use crate::link;
+use crate::node::INTERNAL_PORT_OFFSET;
+use crate::plan::{BROKERS, CONTROLLER_PORT_OFFSET};
 
 /// Why a description could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +122,8 @@ fn kafka_fault(kafka: &KafkaSpec) -> Option<(String, String)> {
 
 fn programs_fault(spec: &Spec) -> Option<(String, String)> {
     spec.programs.iter().enumerate().find_map(|(index, program)| {
-        let problem = if ["kafka", "postgres", "redis"].contains(&program.name.as_str()) {
-            "the name is taken by a part of the environment"
+        let problem = if is_taken(&program.name) {
+            "the name is taken by a part of the environment, or by what links call their clients"
         } else if program.name.is_empty() || program.name.contains(['/', ' ', '{', '}']) {
             "expected a name without blanks, slashes and braces"
         } else if spec.programs[..index].iter().any(|other| other.name == program.name) {
@@ -138,15 +141,21 @@ fn programs_fault(spec: &Spec) -> Option<(String, String)> {
     })
 }
 
+/// Whether a name means something else already, where parts and the ways between them are named.
+fn is_taken(name: &str) -> bool {
+    let parts = [BROKERS, "postgres", "redis"];
+    let clients = [link::OUTSIDE, link::EVERYONE, link::SUPERVISOR];
+    parts.contains(&name) || clients.contains(&name) || link::is_broker(name)
+}
+
 fn ports_fault(spec: &Spec) -> Option<(String, String)> {
     let mut taken: Vec<(u16, &str)> = Vec::new();
     let kafka = spec.kafka.iter().flat_map(|kafka| {
-        let controllers = kafka.port.saturating_add(crate::plan::CONTROLLER_PORT_OFFSET);
-        consecutive(kafka.port, kafka.brokers, "kafka").chain(consecutive(
-            controllers,
-            kafka.brokers,
-            "kafka's controllers",
-        ))
+        let beside = |offset, what| consecutive(kafka.port.saturating_add(offset), kafka.brokers, what);
+        let internal = (spec.links != Links::None).then(|| beside(INTERNAL_PORT_OFFSET, "kafka among brokers"));
+        consecutive(kafka.port, kafka.brokers, "kafka")
+            .chain(beside(CONTROLLER_PORT_OFFSET, "kafka's controllers"))
+            .chain(internal.into_iter().flatten())
     });
     let postgres = spec.postgres.iter().map(|postgres| (Some(postgres.port), "postgres"));
     let redis = spec.redis.iter().map(|redis| (Some(redis.port), "redis"));

@@ -100,20 +100,21 @@ impl Addresses {
         Ok(Arc::new(Self { file, held }))
     }
 
-    /// Claims an address on which all of `ports` are free.
-    pub(super) fn claim(self: &Arc<Self>, ports: &[u16]) -> Result<Claim, AddressError> {
+    /// Claims an address on which all of `ports` are free, and on its backstage all of `ports_backstage`.
+    pub(super) fn claim(self: &Arc<Self>, ports: &[u16], ports_backstage: &[u16]) -> Result<Claim, AddressError> {
         let mut last = AddressError::Exhausted;
         for tried in 1..=TRIES_MAX {
             let Some(claim) = self.lock_next() else { continue };
-            let address = claim.address();
-            let both = ports.iter().flat_map(|port| [(address, *port), (claim.backstage(), *port)]);
-            let taken = both.into_iter().find_map(|(address, port)| {
-                let bound = TcpListener::bind(SocketAddrV4::new(address, port));
-                bound.err().map(|source| (port, source))
-            });
+            let at = |address: Ipv4Addr, ports: &[u16]| -> Vec<_> {
+                ports.iter().map(|port| SocketAddrV4::new(address, *port)).collect()
+            };
+            let wanted = [at(claim.address(), ports), at(claim.backstage(), ports_backstage)].concat();
+            let taken = wanted.into_iter().find_map(|at| TcpListener::bind(at).err().map(|source| (at, source)));
             match taken {
                 None => return Ok(claim),
-                Some((port, source)) => last = AddressError::PortTaken { port, tried, address, source },
+                Some((at, source)) => {
+                    last = AddressError::PortTaken { port: at.port(), tried, address: *at.ip(), source };
+                }
             }
         }
         Err(last)

@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::protocol::{Action, Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
 use super::serve::Server;
-use super::tenancy::Tenancy;
-use crate::link::LinkError;
+use super::tenancy::{KILL_LIMIT, Tenancy};
+use crate::link::{self, LinkError};
 use crate::plan::{Plan, Scope, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
@@ -80,7 +79,9 @@ impl Server {
 
     /// Makes the plan at an address of its own, without starting anything yet.
     fn admit(&self, order: Order) -> Result<Arc<Tenancy>, Problem> {
-        let claim = self.addresses.claim(&order.spec.ports(order.scope == Scope::Infrastructure));
+        let ports = order.spec.ports(order.scope == Scope::Infrastructure);
+        let backstage: &[u16] = if order.spec.links == Links::None { &[] } else { &ports };
+        let claim = self.addresses.claim(&ports, backstage);
         let claim = claim.map_err(|error| {
             Problem::from_error(&error)
                 .hint("end what holds the port, or give the part another `port` in the description")
@@ -92,7 +93,7 @@ impl Server {
             environment: environment.clone(),
             supervisor: self.identity.clone(),
             address: claim.address(),
-            backstage: if order.spec.links == Links::None { claim.address() } else { claim.backstage() },
+            backstage: claim.backstage(),
             binaries: order.binaries.clone(),
         };
         let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
@@ -185,11 +186,17 @@ impl Server {
     /// Does something to an environment.
     async fn act(&self, tenancy: &Arc<Tenancy>, action: Action) -> Event {
         let done = match action {
-            Action::Signal { part, signal } => return signalled(tenancy, &part, signal),
+            Action::Signal { part, .. } | Action::Restart { part } if is_one_of_many(tenancy, &part) => {
+                let problem = Problem::new(format!("the brokers share one process, so {part} has none of its own"));
+                Err(problem.hint(SEPARATE))
+            }
+            Action::Signal { part, signal } => signalled(tenancy, &part, signal).await,
             Action::Restart { part } => {
                 tenancy.restart(&part, &self.spawner).await.map_err(|error| Problem::from_error(&error))
             }
-            Action::Link { route, change } => tenancy.change_link(&route, change).map_err(|error| link_problem(&error)),
+            Action::Link { routes, change } => {
+                tenancy.change_links(&routes, change).await.map_err(|error| link_problem(&error))
+            }
         };
         done.map_or_else(Event::Failed, |()| Event::Done)
     }
@@ -266,21 +273,19 @@ fn link_problem(error: &LinkError) -> Problem {
     }
 }
 
-fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Event {
-    let signal = match signal {
-        PartSignal::Stop => tenancy.stop_signal(part),
-        PartSignal::Kill => tenancy.death_signal(part),
-        PartSignal::Pause => Signal::SIGSTOP,
-        PartSignal::Resume => Signal::SIGCONT,
-    };
-    if tenancy.processes.signal(part, signal) {
-        return Event::Done;
+/// Whether a broker is meant that has no process of its own.
+fn is_one_of_many(tenancy: &Tenancy, part: &str) -> bool {
+    tenancy.plan.layout == Some(Layout::Colocated) && link::is_broker(part)
+}
+
+/// Signals a part; one that is killed has ended when this returns.
+async fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Result<(), Problem> {
+    if !tenancy.signal(part, signal).await {
+        let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
+        return Err(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))));
     }
-    let colocated = tenancy.plan.layout == Some(Layout::Colocated);
-    if colocated && part.starts_with("kafka-") {
-        let problem = Problem::new(format!("the brokers share one process, so {part} cannot be signalled alone"));
-        return Event::Failed(problem.hint(SEPARATE));
+    if signal == PartSignal::Kill && !tenancy.processes.ended(part, KILL_LIMIT).await {
+        return Err(Problem::new(format!("{part} was killed and has not ended after {} s", KILL_LIMIT.as_secs())));
     }
-    let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
-    Event::Failed(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))))
+    Ok(())
 }

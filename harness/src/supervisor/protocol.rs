@@ -57,15 +57,15 @@ pub enum Action {
         /// Which.
         signal: PartSignal,
     },
-    /// Start a part again that has ended, at the same addresses.
+    /// Start a part again, at the same addresses; one that runs is killed first.
     Restart {
         /// The part.
         part: String,
     },
-    /// Break or heal the way from a client to a part.
+    /// Break or heal ways from clients to parts. Of several that are healed, some may be whole already.
     Link {
-        /// Which way.
-        route: Route,
+        /// Which.
+        routes: Vec<Route>,
         /// What becomes of it.
         change: Change,
     },

@@ -15,12 +15,11 @@ use super::addresses::Addresses;
 use super::state::{House, StateError, Workspace};
 use super::tenancy::{Tenancy, log_line};
 use super::watch;
+use crate::accept::accept;
 use crate::runtime::{SpawnLoop, Spawner};
 
 /// Without an environment for this long, the supervisor ends.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// Pause before a client is accepted again after that has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -149,25 +148,20 @@ impl Server {
                 Err(_) => std::future::pending().await,
             }
         };
-        let accept = async {
+        let accepting = async {
             loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let server = Arc::clone(self);
-                        let conversation = Conversation::begin(&server);
-                        tokio::task::spawn_local(async move {
-                            server.converse(stream).await;
-                            drop(conversation);
-                        });
-                    }
-                    // Out of file descriptors: others must end before there is one.
-                    Err(_) => pass(ACCEPT_PAUSE).await,
-                }
+                let (stream, _) = accept(|| listener.accept()).await;
+                let server = Arc::clone(self);
+                let conversation = Conversation::begin(&server);
+                tokio::task::spawn_local(async move {
+                    server.converse(stream).await;
+                    drop(conversation);
+                });
             }
         };
         tokio::select! {
             () = signals => log_line("asked to end"),
-            () = accept => {}
+            () = accepting => {}
             () = self.unneeded() => log_line("nobody needs this supervisor"),
         }
         // A client that connects now finds no socket and starts another supervisor.

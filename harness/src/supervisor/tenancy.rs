@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::addresses::Claim;
-use super::protocol::{Event, Order, PartSummary, Summary};
-use crate::link::{Change, LinkError, Links, Route, Sources};
+use super::protocol::{Event, Order, PartSignal, PartSummary, Summary};
+use crate::link::{Change, LinkError, Links, Route, SUPERVISOR, Sources};
 use crate::plan::{Kind, Plan};
 use crate::runtime::start::Starter;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
@@ -19,6 +19,8 @@ use crate::wire::InternalTopics;
 
 /// How long an ended part may take before it is killed.
 const END_LIMIT: Duration = Duration::from_millis(800);
+/// How long a part that is killed may take to end.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// One environment: what runs, who holds it, how far it is.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Tenancy {
     claim: Mutex<Option<Claim>>,
     /// Becomes true when the end has begun, whoever asked for it.
     ending: watch::Sender<bool>,
+    /// Set when nothing is left.
+    ended: OnceCell<()>,
 }
 
 /// Keeps the state of the parts and tells the client of every step.
@@ -55,6 +59,7 @@ impl Tenancy {
             ready: AtomicBool::new(false),
             claim: Mutex::new(Some(claim)),
             ending: watch::Sender::new(false),
+            ended: OnceCell::new(),
         }
     }
 
@@ -65,7 +70,13 @@ impl Tenancy {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(), StartError> {
         let processes = Arc::clone(&self.processes);
-        let links = Links::open(&self.plan.links, Sources::new(move || processes.sessions())).await;
+        let own = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
+        let sessions = move || {
+            let mut sessions = processes.sessions();
+            sessions.insert(own, SUPERVISOR.to_owned());
+            sessions
+        };
+        let links = Links::open(&self.plan.links, Sources::new(sessions)).await;
         let links = links.map_err(|(address, source)| StartError::Link { address, source })?;
         let _ = self.links.set(links);
         let steps = Steps { tenancy: self, events };
@@ -74,20 +85,66 @@ impl Tenancy {
         Ok(())
     }
 
-    /// Starts one part again that has ended.
+    /// Starts one part again; kills it first where it runs.
     pub(super) async fn restart(&self, part: &str, spawner: &Spawner) -> Result<(), StartError> {
+        if self.signal(part, PartSignal::Kill).await && !self.processes.ended(part, KILL_LIMIT).await {
+            return Err(StartError::Lingers { part: part.to_owned(), waited_ms: KILL_LIMIT.as_millis() });
+        }
         let (events, _unheard) = mpsc::unbounded_channel();
         let steps = Steps { tenancy: self, events };
         runtime::start::restart(&self.plan, part, &self.starter(spawner, &steps)).await
     }
 
-    /// Breaks or heals a link.
-    pub(super) fn change_link(&self, route: &Route, change: Change) -> Result<(), LinkError> {
-        let parts = self.plan.parts.iter().map(|part| part.name.clone()).collect();
-        match self.links.get() {
-            Some(links) => links.change(route, change, &parts),
-            None => Err(LinkError::UnknownTarget { to: route.to.clone(), known: "nothing yet".to_owned() }),
+    /// Does something to a running part by a signal; `false` if it does not run.
+    pub(super) async fn signal(&self, part: &str, signal: PartSignal) -> bool {
+        let send = |signal| self.processes.signal(part, signal);
+        match signal {
+            // The server first, so that it begins no more processes.
+            PartSignal::Pause => {
+                let sent = send(Signal::SIGSTOP);
+                self.signal_followers(part, Signal::SIGSTOP).await;
+                sent
+            }
+            PartSignal::Resume => {
+                self.signal_followers(part, Signal::SIGCONT).await;
+                send(Signal::SIGCONT)
+            }
+            PartSignal::Stop | PartSignal::Kill => {
+                let ending = if signal == PartSignal::Stop { runtime::stop_signal } else { runtime::death_signal };
+                let paused = self.processes.is_paused(part);
+                let sent = send(ending(self.kind(part)));
+                if sent && paused {
+                    // What stands still does not see it before it goes on.
+                    self.signal_followers(part, Signal::SIGCONT).await;
+                    send(Signal::SIGCONT);
+                }
+                sent
+            }
         }
+    }
+
+    /// Signals the processes that a part has put into sessions of their own, as PostgreSQL does with each.
+    async fn signal_followers(&self, part: &str, signal: Signal) {
+        if let Some(part) = self.plan.part(part).filter(|part| matches!(part.kind, Kind::Postgres { .. })) {
+            let directory = part.directory.clone();
+            let signalled = move || runtime::signal_each(&runtime::servers_in(&directory), signal);
+            // It may panic only where the supervisor ends.
+            let _ = tokio::task::spawn_blocking(signalled).await;
+        }
+    }
+
+    /// Breaks or heals links. Of several that are healed, some may be whole already, but not all.
+    pub(super) async fn change_links(&self, routes: &[Route], change: Change) -> Result<(), LinkError> {
+        let parts = self.plan.parts.iter().map(|part| part.name.clone()).collect();
+        let Some(links) = self.links.get() else { return Err(LinkError::NoLinks) };
+        let mut whole = Vec::new();
+        for route in routes {
+            match links.change(route, change, &parts).await {
+                Err(error @ LinkError::Whole { .. }) => whole.push(error),
+                changed => changed?,
+            }
+        }
+        if whole.len() < routes.len() { Ok(()) } else { whole.pop().map_or(Ok(()), Err) }
     }
 
     /// What starts parts of this environment, with a deadline that begins now.
@@ -117,13 +174,21 @@ impl Tenancy {
         let first = !self.ending.send_replace(true);
         if first {
             self.processes.close();
-            self.processes.signal_all(|part| self.death_signal(part));
+            self.processes.signal_all(|part| runtime::death_signal(self.kind(part)));
+            for part in self.plan.parts.iter().filter(|part| self.processes.is_paused(&part.name)) {
+                runtime::signal_each(&runtime::servers_in(&part.directory), Signal::SIGCONT);
+            }
         }
         first
     }
 
-    /// Completes the end after [`Tenancy::begin_end`]: waits, removes the directory, gives the address back.
+    /// Completes the end after [`Tenancy::begin_end`]: waits, removes the directory, gives the address back. Whoever
+    /// else asks for it at the same time returns when it is done.
     pub(super) async fn complete_end(&self) {
+        self.ended.get_or_init(|| self.take_away()).await;
+    }
+
+    async fn take_away(&self) {
         if !self.processes.all_ended(END_LIMIT).await {
             self.processes.signal_all(|_| Signal::SIGKILL);
             self.processes.all_ended(END_LIMIT).await;
@@ -199,16 +264,6 @@ impl Tenancy {
             variables: self.plan.variables.clone(),
             parts: self.plan.parts.iter().map(part).collect(),
         }
-    }
-
-    /// What ends a part at once.
-    pub(super) fn death_signal(&self, part: &str) -> Signal {
-        runtime::death_signal(self.kind(part))
-    }
-
-    /// What ends a part in good order.
-    pub(super) fn stop_signal(&self, part: &str) -> Signal {
-        runtime::stop_signal(self.kind(part))
     }
 
     fn kind(&self, part: &str) -> &Kind {

@@ -36,9 +36,21 @@ pub struct ClusterView {
 /// At `deadline`: which brokers were missing from whose view, and which of them refused the connection.
 /// At once: an answer that is not Kafka's.
 pub async fn cluster_listed(brokers: &[SocketAddrV4], deadline: Instant) -> Result<ClusterView, WireError> {
+    cluster_listed_by(brokers, brokers, deadline).await
+}
+
+/// Like [`cluster_listed`], as these viewers alone see it.
+///
+/// # Errors
+/// As for [`cluster_listed`].
+pub async fn cluster_listed_by(
+    viewers: &[SocketAddrV4],
+    brokers: &[SocketAddrV4],
+    deadline: Instant,
+) -> Result<ClusterView, WireError> {
     let began = Instant::now();
-    first(brokers)?;
-    let views = brokers.iter().map(|viewer| listed_by(*viewer, brokers, deadline));
+    first(viewers)?;
+    let views = viewers.iter().map(|viewer| listed_by(*viewer, brokers, deadline));
     let (views, missing): (Vec<_>, Vec<_>) = try_join_all(views).await?.into_iter().partition(Result::is_ok);
     let missing: Vec<Missing> = missing.into_iter().filter_map(Result::err).collect();
     match views.into_iter().flatten().next() {
