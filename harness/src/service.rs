@@ -4,8 +4,12 @@
 //! variables and at the same port as ours, and every story speaks with it. What it cannot be asked, because only our own
 //! program knows the variable, is known from the description: [`ContractSpec`].
 //!
+//! The command is told to a shell in the directory of whoever named it, so what works there works here.
+//!
 //! Deliberately absent: a service that runs elsewhere already. It could not be given brokers and a database of its own
 //! for each story, so its verdicts would be about whatever happened before.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +17,8 @@ use crate::spec::{ContractSpec, ProgramSpec, Spec};
 
 /// The command, for whatever runs below `cargo xtask test --service`.
 pub const SERVICE_VARIABLE: &str = "GREENROOM_SERVICE";
+/// Where the command was named, in which it runs.
+pub const SERVICE_DIRECTORY_VARIABLE: &str = "GREENROOM_SERVICE_DIRECTORY";
 /// Its fixed HTTP port, if it has one.
 pub const SERVICE_PORT_VARIABLE: &str = "GREENROOM_SERVICE_PORT";
 
@@ -21,6 +27,8 @@ pub const SERVICE_PORT_VARIABLE: &str = "GREENROOM_SERVICE_PORT";
 pub struct Service {
     /// What a shell is told to run; a template like every other command, so `{port}` stands for its HTTP port.
     pub command: String,
+    /// Where it runs.
+    pub directory: PathBuf,
     /// Its HTTP port where that cannot be chosen by `PORT`.
     pub port: Option<u16>,
 }
@@ -39,6 +47,9 @@ pub enum ServiceError {
         /// The programs that have a contract.
         found: Vec<String>,
     },
+    /// It is not known where the command runs.
+    #[error("{SERVICE_VARIABLE} is set and {SERVICE_DIRECTORY_VARIABLE} is not")]
+    NoDirectory,
     /// The port is no port.
     #[error("{SERVICE_PORT_VARIABLE} is {0:?}; expected a port from 1 to 65535")]
     Port(String),
@@ -48,14 +59,15 @@ impl Service {
     /// The service that this run is about, if it is about one.
     ///
     /// # Errors
-    /// Its port is no port.
+    /// Its port is no port, or it is not known where it runs.
     pub fn of_this_run() -> Result<Option<Self>, ServiceError> {
         let Ok(command) = std::env::var(SERVICE_VARIABLE) else { return Ok(None) };
         let port = match std::env::var(SERVICE_PORT_VARIABLE) {
             Ok(text) => Some(text.parse().ok().filter(|port| *port > 0).ok_or(ServiceError::Port(text))?),
             Err(_) => None,
         };
-        Ok(Some(Self { command, port }))
+        let directory = std::env::var_os(SERVICE_DIRECTORY_VARIABLE).ok_or(ServiceError::NoDirectory)?;
+        Ok(Some(Self { command, directory: directory.into(), port }))
     }
 
     /// Lets the service run instead of the program under test, and answers that program's contract.
@@ -71,8 +83,9 @@ impl Service {
         };
         let contract = program.contract.clone().unwrap_or_default();
         program.binary = None;
-        // The shell makes way for the command, so that signals reach it.
-        program.command = ["/bin/sh", "-c", &format!("exec {}", self.command)].map(str::to_owned).to_vec();
+        // A shell that is told one command makes way for it; of several, signals reach shell and command alike.
+        program.command = ["/bin/sh", "-c", &self.command].map(str::to_owned).to_vec();
+        program.directory = Some(self.directory.clone());
         program.port = self.port.unwrap_or(program.port);
         program.ready.clone_from(&contract.ready);
         Ok(contract)
@@ -96,17 +109,22 @@ mod tests {
     #[test]
     fn a_service_runs_instead_of_the_program_with_a_contract() {
         let mut spec = described("contract = { ready = \"/goods\", variables = [\"PORT\"] }\n");
-        let service = Service { command: "npm start -- --port {port}".to_owned(), port: Some(8080) };
+        let service = Service {
+            command: "npm start -- --port {port}".to_owned(),
+            directory: "/srv/shop".into(),
+            port: Some(8080),
+        };
         let contract = service.take_the_place(&mut spec).expect("there is a place");
         let program = &spec.programs[0];
-        assert_eq!(program.command, ["/bin/sh", "-c", "exec npm start -- --port {port}"]);
+        assert_eq!(program.command, ["/bin/sh", "-c", "npm start -- --port {port}"]);
+        assert_eq!(program.directory.as_deref(), Some(Path::new("/srv/shop")));
         assert_eq!((&program.binary, program.port, program.ready.as_str()), (&None, 8080, "/goods"));
         assert_eq!(contract.variables, ["PORT"]);
     }
 
     #[test]
     fn a_system_without_a_contract_has_no_place() {
-        let service = Service { command: "true".to_owned(), port: None };
+        let service = Service { command: "true".to_owned(), directory: "/".into(), port: None };
         let refused = service.take_the_place(&mut described("")).expect_err("no place").to_string();
         assert!(refused.ends_with("shop has none"), "{refused}");
     }

@@ -12,6 +12,7 @@ mod read;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -191,6 +192,9 @@ pub struct ProgramSpec {
     /// The command that it runs, each argument a template. Either this or `binary`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// The directory that it runs in, from the root; where absent, one of its own that goes with the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
     /// HTTP port of the first instance; further ones take consecutive ports.
     pub port: u16,
     /// How many instances run side by side.

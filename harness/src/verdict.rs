@@ -18,7 +18,7 @@ const TABLE_WIDTH: u16 = 160;
 /// Whether a law holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Ruling {
     /// It does not.
     Broken,
     /// The service cannot be asked.
@@ -31,7 +31,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Judgement {
     /// Whether its law holds.
-    pub verdict: Verdict,
+    pub ruling: Ruling,
     /// The law, by the story's name.
     pub law: String,
     /// What speaks for it.
@@ -49,8 +49,8 @@ pub struct VerdictsError {
 impl Judgement {
     /// Of a story by its test's name, such as `goods::sold_once`.
     #[must_use]
-    pub fn of(test: &str, verdict: Verdict, evidence: impl Into<String>) -> Self {
-        Self { verdict, law: test.replace("::", ": ").replace('_', " "), evidence: evidence.into() }
+    pub fn of(test: &str, ruling: Ruling, evidence: impl Into<String>) -> Self {
+        Self { ruling, law: test.replace("::", ": ").replace('_', " "), evidence: evidence.into() }
     }
 
     /// Writes it down where this run wants it; nothing is written where no run does.
@@ -92,15 +92,15 @@ pub fn table(judgements: &[Judgement]) -> String {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Dynamic).set_width(TABLE_WIDTH);
     table.set_header(["law", "verdict", "evidence"]);
-    for Judgement { verdict, law, evidence } in judgements {
-        table.add_row([law.clone(), verdict.to_string(), evidence.replace('\n', " ")]);
+    for Judgement { ruling, law, evidence } in judgements {
+        table.add_row([law.clone(), ruling.to_string(), evidence.replace('\n', " ")]);
     }
-    let count = |wanted| judgements.iter().filter(|judgement| judgement.verdict == wanted).count();
-    let (holds, broken, skipped) = (count(Verdict::Holds), count(Verdict::Broken), count(Verdict::Skipped));
+    let count = |wanted| judgements.iter().filter(|judgement| judgement.ruling == wanted).count();
+    let (holds, broken, skipped) = (count(Ruling::Holds), count(Ruling::Broken), count(Ruling::Skipped));
     format!("{table}\n\n{holds} hold, {broken} broken, {skipped} skipped because the service cannot be asked")
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Ruling {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Broken => "BROKEN",
@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn what_is_broken_stands_first_and_everything_is_counted() {
-        let holds = Judgement::of("goods::sold_once", Verdict::Holds, "");
-        let broken = Judgement::of("seats::hold_expires", Verdict::Broken, "seats.rs:3: left\nright");
+        let holds = Judgement::of("goods::sold_once", Ruling::Holds, "");
+        let broken = Judgement::of("seats::hold_expires", Ruling::Broken, "seats.rs:3: left\nright");
         let mut all = vec![holds.clone(), broken];
         all.sort();
         assert_eq!(all[1], holds);

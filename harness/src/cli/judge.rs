@@ -1,15 +1,18 @@
 //! `test --service`: the stories of a system against somebody else's implementation of it, and what they say.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{self, ExitCode};
 
 use anyhow::{Context, ensure};
-use greenroom::service::{SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
+use greenroom::service::{SERVICE_DIRECTORY_VARIABLE, SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
 use greenroom::supervisor::state::Workspace;
 use greenroom::verdict::{self, VERDICTS_VARIABLE};
 
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::wanted::default_system;
-use super::{answer, say};
+use super::{answer, block_on, say};
 
 /// Run the default system's stories against another implementation of it.
 #[derive(clap::Args)]
@@ -36,9 +39,11 @@ impl Judge {
         let system = system.context("`.config/greenroom.toml` names no default system, whose stories could be told")?;
         self.start_once(&system)?;
         let verdicts = tempfile::Builder::new().prefix("greenroom-verdicts-").tempdir().context("make a directory")?;
-        let mut stories = Command::new(&self.nextest);
+        let mut stories = process::Command::new(&self.nextest);
         // By target and not by filter, because nextest runs what any of several filters chooses.
         stories.args(["nextest", "run", "--workspace", "--no-fail-fast", "--test", &system]);
+        let here = std::env::current_dir().context("find the current directory")?;
+        stories.env(SERVICE_DIRECTORY_VARIABLE, here);
         stories.args(&self.arguments).env(SERVICE_VARIABLE, &self.service).env(VERDICTS_VARIABLE, verdicts.path());
         // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
         stories.env("INSTA_FORCE_PASS", "1").env("INSTA_UPDATE", "no");
@@ -46,7 +51,11 @@ impl Judge {
             // A port that cannot be chosen is taken on every address.
             stories.env(SERVICE_PORT_VARIABLE, port.to_string()).args(["--test-threads", "1"]);
         }
-        let told = stories.status().context("run cargo-nextest")?;
+        let told = block_on(async {
+            // Whoever interrupts the stories wants to know what they said until then; nextest is interrupted too.
+            let _interrupts = signal(SignalKind::interrupt())?;
+            Command::from(stories).status().await.context("run cargo-nextest")
+        })?;
         let judgements = verdict::read(verdicts.path())?;
         ensure!(!judgements.is_empty(), "no story was told: see what cargo-nextest said");
         answer(&verdict::table(&judgements));
@@ -55,7 +64,7 @@ impl Judge {
 
     /// A service that does not start is told of once, not once for each story.
     fn start_once(&self, system: &str) -> anyhow::Result<()> {
-        let mut start = Command::new(std::env::current_exe()?);
+        let mut start = process::Command::new(std::env::current_exe()?);
         start.args(["test-env", "run", system, "--service", &self.service]);
         if let Some(port) = self.service_port {
             start.args(["--service-port", &port.to_string()]);

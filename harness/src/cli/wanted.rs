@@ -69,7 +69,11 @@ impl Wanted {
         }
         spec.links = self.links.unwrap_or(spec.links);
         if let Some(command) = &self.service {
-            let service = Service { command: command.clone(), port: self.service_port };
+            let service = Service {
+                command: command.clone(),
+                directory: std::env::current_dir().context("find the current directory")?,
+                port: self.service_port,
+            };
             service.take_the_place(&mut spec).context("--service")?;
         }
         Ok(spec)

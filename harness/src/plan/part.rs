@@ -183,7 +183,7 @@ pub(super) fn program(
         files: Vec::new(),
         command,
         variables,
-        directory,
+        directory: program.directory.clone().unwrap_or(directory),
         log: log(site, &name),
         name,
     })

@@ -130,6 +130,8 @@ fn programs_fault(spec: &Spec) -> Option<(String, String)> {
             "it is described twice"
         } else if program.binary.is_some() != program.command.is_empty() {
             "expected either `binary` or `command`"
+        } else if program.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
+            "expected a `directory` that begins with `/`"
         } else if program.instances == 0 {
             "expected at least one instance"
         } else if !program.ready.starts_with('/') {
