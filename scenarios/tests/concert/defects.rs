@@ -8,9 +8,8 @@ mod retries;
 mod seats;
 mod tokens;
 
-use fixtures::concert::{self, Concert, Defect, Held};
+use fixtures::concert::{self, Concert, Defect};
 use fixtures::{Adjustments, Stage};
-use greenroom::drive::NewRecord;
 use greenroom::observe::topics::Record;
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::service::Service;
@@ -48,12 +47,4 @@ async fn has_points(stage: &Stage<'_, Concert>, user: concert::UserId, points: i
 /// The event that a record is about.
 fn event(record: &Record) -> Option<i64> {
     serde_json::from_slice::<serde_json::Value>(record.value.as_deref()?).ok()?.get("eventId")?.as_i64()
-}
-
-/// The answer of the payment API, which the story gives in its place.
-async fn approve(stage: &Stage<'_, Concert>, held: &Held, event: i64) -> Verdict {
-    let key = format!("payment_reservation_{}", held.reservation.id);
-    let answer = serde_json::json!({"eventId": event, "isSuccess": true, "message": "Payment approved"}).to_string();
-    stage.producer()?.send(NewRecord::to("payment.success").key(key).value(answer)).await?;
-    Ok(())
 }

@@ -5,7 +5,8 @@ use fixtures::concert::{self, Concert, Defect, PRICE};
 use fixtures::payment::{Action, Match};
 use greenroom::scenario::{Verdict, eventually};
 
-use super::{approve, catches, event, law};
+use super::{catches, event, law};
+use crate::answers::approve;
 use crate::books;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
 use crate::ledger::{outbox, waiting_for_a_lock};

@@ -7,7 +7,8 @@ use fixtures::concert::{self, Concert, Defect, PRICE};
 use fixtures::payment::{Action, Match};
 use greenroom::scenario::{Verdict, eventually};
 
-use super::{approve, catches, law};
+use super::{catches, law};
+use crate::answers::approve;
 use crate::books;
 use crate::ledger::outbox;
 

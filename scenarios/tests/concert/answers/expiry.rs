@@ -1,0 +1,64 @@
+//! What runs out while a payment is under way: the queue token, the hold of the seat.
+
+use fixtures::concert::{self, PRICE, QueueStatus, SeatStatus};
+use greenroom::scenario::{Verdict, eventually};
+
+use super::{approve, outbox_is};
+use crate::books;
+use crate::ledger::holders;
+
+/// Goal: a payment that was asked for in time is made, though its token has expired when the answer comes.
+/// Method: the payment API is silent until the token is gone; then the story answers in its place.
+#[test]
+fn the_token_expires_before_the_answer() -> Verdict {
+    concert::adjusted().variable("QUEUE_TOKEN_DURATION", "3s").scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        stage.payments.silence().await?;
+        let buyer = stage.concert.buyer(1, 100_000).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.concert.pay_for(&held).await?;
+        outbox_is(stage, &["PUBLISHED"]).await?;
+        eventually(async || match stage.concert.check_queue(&buyer.token).await {
+            Ok(standing) if standing.status == QueueStatus::Processing => Err(format!("it stands so: {standing:?}")),
+            Ok(_) | Err(_) => Ok(()),
+        })
+        .await?;
+
+        approve(stage, &held, 1).await?;
+        stage.settle().await?;
+        assert_eq!(holders(stage, show.seats[0].id).await?, [buyer.id]);
+        books::balance(stage, &[(buyer.id, 100_000)]).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: a seat whose payment is under way stays sold when its hold would have passed.
+/// Method: the payment API is silent. A second seat is held after the first is paid for: when that hold has passed and its
+/// seat is free, the time of the first hold is over too. Then the story answers.
+#[test]
+fn the_hold_passes_while_the_payment_is_in_flight() -> Verdict {
+    let quick = concert::adjusted().variable("HOLD_DURATION", "3s").variable("SEAT_RELEASE_PERIOD", "100ms");
+    quick.scenario(async |stage| {
+        let show = stage.concert.put_on_show(2, PRICE).await?;
+        stage.payments.silence().await?;
+        let (buyer, idler) = (stage.concert.buyer(1, 100_000).await?, stage.concert.buyer(2, 0).await?);
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.concert.pay_for(&held).await?;
+        stage.concert.hold(&idler, &show, 2).await?;
+        eventually(async || match stage.concert.seat(&show, 2).await {
+            Ok(Some(seat)) if seat.status == SeatStatus::Available => Ok(()),
+            other => Err(format!("the second seat is not free: {other:?}")),
+        })
+        .await?;
+        let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
+        assert_eq!((seat.status, seat.release_at), (SeatStatus::Reserved, None));
+
+        approve(stage, &held, 1).await?;
+        stage.settle().await?;
+        assert_eq!(holders(stage, show.seats[0].id).await?, [buyer.id]);
+        books::balance(stage, &[(buyer.id, 100_000)]).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}

@@ -1,0 +1,101 @@
+//! A payment API that is slow, away, or broken on its other side.
+
+use std::time::Duration;
+
+use fixtures::concert::{self, PRICE};
+use greenroom::scenario::Verdict;
+use serde_json::json;
+
+use super::outbox_is;
+use crate::books;
+use crate::ledger::{both_balances, paid};
+
+/// Goal: a payment whose answer takes its time waits for it, with its points taken and its seat sold.
+#[test]
+fn a_slow_answer_is_waited_for() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let buyer = stage.concert.buyer(1, 100_000).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.payments.delay(Duration::from_secs(2)).await?;
+        stage.concert.pay_for(&held).await?;
+        outbox_is(stage, &["PUBLISHED"]).await?;
+        assert_eq!(both_balances(stage, buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
+
+        stage.settle().await?;
+        assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
+        books::balance(stage, &[(buyer.id, 100_000)]).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: a service that asks again while the payment API still thinks pays once.
+/// Method: the answer takes five times as long as the service's patience. There is no snapshot: how often it asks is a
+/// matter of timing.
+#[test]
+fn asked_again_while_it_thinks() -> Verdict {
+    let impatient =
+        concert::adjusted().variable("OUTBOX_RETRY_AFTER", "200ms").variable("OUTBOX_RETRY_PERIOD", "100ms");
+    impatient.scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let buyer = stage.concert.buyer(1, 100_000).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.payments.delay(Duration::from_secs(1)).await?;
+        stage.concert.pay_for(&held).await?;
+        stage.settle().await?;
+
+        let calls = stage.payments.journal_of(held.reservation.id).await?;
+        let decisions = calls.iter().filter(|call| !call.duplicate).count();
+        assert!(calls.len() > 1 && decisions == 1, "{decisions} decisions: {calls:?}");
+        assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
+        books::balance(stage, &[(buyer.id, 100_000)]).await
+    })
+}
+
+/// Goal: a payment that is asked for while the payment API is away is made when it is back, without another record.
+/// Its dead member stays in the group until its session has timed out, after six seconds.
+#[test]
+fn a_payment_api_that_was_away() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let buyer = stage.concert.buyer(1, 100_000).await?;
+        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        stage.part("payment-api").kill().await?;
+        stage.concert.pay_for(&held).await?;
+        outbox_is(stage, &["PUBLISHED"]).await?;
+        stage.part("payment-api").restart().await?;
+        stage.settle().await?;
+
+        assert_eq!(stage.records("payment").await?.len(), 1);
+        books::balance(stage, &[(buyer.id, 100_000)]).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: a payment API that fails over HTTP fails nobody who pays through Kafka.
+/// Method: it answers calls with an error, and then closes their connections, while a buyer pays each time.
+#[test]
+fn broken_over_http() -> Verdict {
+    concert::scenario(async |stage| {
+        let show = stage.concert.put_on_show(2, PRICE).await?;
+        let (first, second) = (stage.concert.buyer(1, 100_000).await?, stage.concert.buyer(2, 100_000).await?);
+        let held = stage.concert.hold(&first, &show, 1).await?;
+        stage.payments.fail_with(503).await?;
+        let (status, _) = stage.payments.pay(&json!({"reservationId": held.reservation.id})).await?;
+        assert_eq!(status, 503);
+        stage.concert.pay_for(&held).await?;
+        stage.settle().await?;
+
+        let held = stage.concert.hold(&second, &show, 2).await?;
+        stage.payments.clear_rules().await?;
+        stage.payments.close_connection().await?;
+        stage.payments.pay(&json!({"reservationId": held.reservation.id})).await.expect_err("it closes the connection");
+        stage.concert.pay_for(&held).await?;
+        stage.settle().await?;
+        books::balance(stage, &[(first.id, 100_000), (second.id, 100_000)]).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
