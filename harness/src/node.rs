@@ -21,6 +21,14 @@ pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
 /// Nodes that have a listener of their own for one another have it this far above their client port.
 pub(crate) const INTERNAL_PORT_OFFSET: u16 = 200;
 
+/// What brokers say of a heartbeat that the controller has not dealt with in half of `broker.heartbeat.interval.ms`
+/// (`ControllerApis`, Apache Kafka 4.3). With the short interval that we set, a busy machine is enough for it; the next
+/// heartbeat comes a moment later, and a broker is missed only after its whole session of three seconds.
+pub(crate) const LATE_HEARTBEATS: [&str; 2] = [
+    "processExpiredBrokerHeartbeat: controller event queue overloaded",
+    "sent a heartbeat request but received error REQUEST_TIMED_OUT",
+];
+
 /// What one node of a cluster is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeSettings<'a> {
@@ -236,7 +244,7 @@ fn fast_timings(file: &mut Properties) {
     file.set("controller.quorum.fetch.timeout.ms", 2_000);
     file.note("Metadata is appended at once instead of waiting for more.");
     file.set("controller.quorum.append.linger.ms", 0);
-    file.note("A broker is unfenced by a heartbeat, so a start waits for one.");
+    file.note("A broker is unfenced by a heartbeat, so a start waits for one. See also LATE_HEARTBEATS.");
     file.set("broker.heartbeat.interval.ms", 100);
     file.note("A killed broker can register again once its session is over; a paused one is fenced after it.");
     file.set("broker.session.timeout.ms", 3_000);

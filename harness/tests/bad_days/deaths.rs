@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use greenroom::runtime;
+use greenroom::runtime::{self, PartState};
 use greenroom::supervisor::protocol::{Action, PartSignal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -133,6 +133,33 @@ async fn two_environments_at_once() {
     assert!(processes_of(&kept).len() >= 3, "the other still runs");
     other.release().await.expect("the other ends");
     becomes_empty(Duration::from_secs(2), "processes", || processes_of(&kept)).await;
+}
+
+/// Goal: two clones on one machine do not notice one another, whatever happens to one of them.
+/// Method: one of them starts environments, ends all of its own, loses its supervisor to SIGKILL, and sweeps after it.
+#[tokio::test]
+async fn two_clones_do_not_notice_one_another() {
+    let stand = Stand::new();
+    let clone = stand.another_clone();
+    let (kept, mine) = tokio::join!(clone.lease(clone.order(INFRASTRUCTURE)), stand.lease(stand.order(REDIS_ONLY)));
+    let (kept, mine) = (kept.expect("the clone's starts"), mine.expect("mine starts"));
+    assert_ne!(kept.plan.site.address, mine.plan.site.address);
+    assert_ne!(clone.supervisor_pid(), stand.supervisor_pid());
+    let own = stand.connection().await.status().await.expect("it answers");
+    assert_eq!(own.len(), 1, "it lists its own and no other: {own:?}");
+    stand.connection().await.end(None).await.expect("all of mine end");
+
+    let _mine = stand.lease(stand.order(REDIS_ONLY)).await.expect("mine starts");
+    let (identity, house) = (stand.identity(), stand.house());
+    kill(stand.supervisor_pid(), Signal::SIGKILL).expect("my supervisor is killed");
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of_supervisor(&identity, &house)).await;
+    stand.lease(stand.order(REDIS_ONLY)).await.expect("it sweeps and starts").release().await.expect("and ends");
+
+    let others = clone.connection().await.status().await.expect("it answers");
+    assert_eq!(others.len(), 1, "the clone's environment is gone");
+    assert!(processes_of(&kept.plan).len() >= 3, "parts of the clone's environment are gone");
+    assert!(others[0].parts.iter().all(|part| part.state == PartState::Ready), "{:?}", others[0].parts);
+    kept.release().await.expect("it ends");
 }
 
 /// Goal: a part can be killed, is told to be dead, and comes back at its address.

@@ -1,6 +1,7 @@
 //! A supervisor of a test's own, in a state directory of its own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenroom::artifacts::{self, PrepareOptions};
@@ -28,7 +29,7 @@ pub(crate) const REDIS_ONLY: &str = "name = \"stand\"\n[redis]\n";
 
 /// A supervisor's state directory and how to reach it. Its supervisor ends with it.
 pub(crate) struct Stand {
-    base: tempfile::TempDir,
+    base: Arc<tempfile::TempDir>,
     pub(crate) workspace: Workspace,
     pub(crate) toolchain: Toolchain,
 }
@@ -56,7 +57,17 @@ impl Stand {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace");
         let workspace = Workspace::with_base(root, base.path()).expect("a workspace");
         let toolchain = artifacts::prepare(&PrepareOptions::default(), &mut |_| {}).expect("the artifacts");
-        Self { base, workspace, toolchain }
+        Self { base: Arc::new(base), workspace, toolchain }
+    }
+
+    /// Another clone of the project, of the same user on the same machine.
+    pub(crate) fn another_clone(&self) -> Self {
+        let root = self.path().join("clone");
+        std::fs::create_dir(&root).expect("a clone's directory");
+        // It is what tells where a workspace begins.
+        std::fs::write(root.join("Cargo.lock"), "").expect("a lock file");
+        let workspace = Workspace::with_base(root, self.path()).expect("a workspace");
+        Self { base: Arc::clone(&self.base), workspace, toolchain: self.toolchain.clone() }
     }
 
     pub(crate) fn path(&self) -> &Path {
