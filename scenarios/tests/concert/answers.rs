@@ -38,7 +38,7 @@ async fn answer(stage: &Stage<'_, Concert>, held: &Held, topic: &str, value: &st
 }
 
 /// Waits until the outbox rows are in these states, in order of their ids.
-async fn outbox_is(stage: &Stage<'_, Concert>, states: &[&str]) -> Verdict {
+pub(crate) async fn outbox_is(stage: &Stage<'_, Concert>, states: &[&str]) -> Verdict {
     eventually(async || match outbox(stage).await {
         Ok(rows) if rows == states => Ok(()),
         other => Err(format!("the outbox should be {states:?}: {other:?}")),

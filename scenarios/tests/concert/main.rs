@@ -8,6 +8,7 @@ mod defects;
 mod gate;
 mod layouts;
 mod ledger;
+mod outages;
 mod payments;
 mod points;
 mod queue;

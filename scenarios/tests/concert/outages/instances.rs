@@ -1,0 +1,27 @@
+//! Instances come and go while messages flow.
+
+use fixtures::concert;
+use greenroom::drive::burst;
+use greenroom::scenario::Verdict;
+
+use super::{each_paid_once, held_seats};
+
+/// Goal: while partitions move from one instance to the other and back, each answer is dealt with once.
+/// Method: of two instances the second ends in good order and is started again, each time while ten seats are paid.
+/// There is no snapshot: which instance deals with what is a matter of timing.
+#[test]
+fn partitions_move_while_seats_are_paid() -> Verdict {
+    concert::adjusted().instances(2).variable("NUMBER_OF_PROCESS", 30).scenario(async |stage| {
+        let held = held_seats(stage, 30).await?;
+        let client = stage.concert.clone();
+        let pay = async |number: usize| client.pay_for(&held[number]).await;
+        let (stopped, paid) = tokio::join!(stage.part("concert-2").stop(), burst(2, 0..10, pay));
+        stopped?;
+        paid.answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (started, paid) = tokio::join!(stage.part("concert-2").restart(), burst(2, 10..20, pay));
+        started?;
+        paid.answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        burst(4, 20..30, pay).await.answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        each_paid_once(stage, &held).await
+    })
+}
