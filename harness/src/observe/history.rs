@@ -110,15 +110,16 @@ pub async fn install(pool: &PgPool, described: &[HistorySpec]) -> Result<(), His
         return Ok(());
     }
     let database = |source| HistoryError::Database { action: "install", source };
-    let mut transaction = pool.begin().await.map_err(database)?;
-    // Two installers at once would race on `IF NOT EXISTS`.
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtext('greenroom.history'))")
-        .execute(&mut *transaction)
-        .await
-        .map_err(database)?;
+    let mut transaction = begin(pool).await?;
     sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await.map_err(database)?;
     for history in described {
         check(&mut transaction, history).await?;
+    }
+    transaction.commit().await.map_err(database)?;
+    // A transaction for each, because the system is at work already: with the locks of one table in hand, waiting for the
+    // next would be half of a deadlock.
+    for history in described {
+        let mut transaction = begin(pool).await?;
         let sql = format!(
             "CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table} \
              FOR EACH ROW EXECUTE FUNCTION greenroom.record_transition({key}, {column})",
@@ -128,8 +129,20 @@ pub async fn install(pool: &PgPool, described: &[HistorySpec]) -> Result<(), His
             column = quote_literal(&history.column),
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(database)?;
+        transaction.commit().await.map_err(database)?;
     }
-    transaction.commit().await.map_err(database)
+    Ok(())
+}
+
+/// A transaction that no other installer has at the same time: two would race on `IF NOT EXISTS`.
+async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, HistoryError> {
+    let database = |source| HistoryError::Database { action: "install", source };
+    let mut transaction = pool.begin().await.map_err(database)?;
+    sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtext('greenroom.history'))")
+        .execute(&mut *transaction)
+        .await
+        .map_err(database)?;
+    Ok(transaction)
 }
 
 async fn check(transaction: &mut Transaction<'_, Postgres>, history: &HistorySpec) -> Result<(), HistoryError> {
