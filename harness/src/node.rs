@@ -244,7 +244,7 @@ fn fast_timings(file: &mut Properties) {
     file.set("controller.quorum.fetch.timeout.ms", 2_000);
     file.note("Metadata is appended at once instead of waiting for more.");
     file.set("controller.quorum.append.linger.ms", 0);
-    file.note("A broker is unfenced by a heartbeat, so a start waits for one. See also LATE_HEARTBEATS.");
+    file.note("A broker is unfenced by a heartbeat, so a start waits for one.");
     file.set("broker.heartbeat.interval.ms", 100);
     file.note("A killed broker can register again once its session is over; a paused one is fenced after it.");
     file.set("broker.session.timeout.ms", 3_000);

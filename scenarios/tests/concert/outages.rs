@@ -5,7 +5,6 @@
 mod brokers;
 mod instances;
 mod load;
-mod network;
 mod stores;
 
 use fixtures::concert::{Concert, Held, PRICE};
