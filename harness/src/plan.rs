@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::link::PlannedLink;
-use crate::spec::{Layout, Links, ProgramSpec, Spec};
+use crate::spec::{Layout, Links, ProgramSpec, Spec, meaningless};
 use crate::toolchain::Toolchain;
 pub(crate) use part::CONTROLLER_PORT_OFFSET;
 use template::Names;
@@ -52,6 +52,16 @@ pub enum Scope {
     Everything,
     /// All but the programs under test.
     Infrastructure,
+}
+
+impl Scope {
+    /// Whether a program is wanted.
+    pub(crate) fn has(self, program: &ProgramSpec) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Infrastructure => !program.under_test,
+        }
+    }
 }
 
 /// All that will run for one environment.
@@ -156,6 +166,9 @@ pub struct PlannedFile {
 /// Why no plan could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
+    /// What was asked for beside the description, or by a test, made something of it that cannot be started.
+    #[error("the description as it was changed cannot be started: {0}")]
+    Meaning(String),
     /// A template names something that the description does not have.
     #[error("{place} names `{{{name}}}`, which this environment does not have; expected one of {expected}")]
     UnknownName {
@@ -180,8 +193,11 @@ impl Plan {
     /// Computes all that will run.
     ///
     /// # Errors
-    /// A template of the description names something that does not exist.
+    /// The description cannot be started, or a template of it names something that does not exist.
     pub fn new(spec: &Spec, scope: Scope, toolchain: &Toolchain, mut site: Site) -> Result<Self, PlanError> {
+        if let Some(fault) = meaningless(spec) {
+            return Err(PlanError::Meaning(fault));
+        }
         if spec.links == Links::None {
             site.backstage = site.address;
         }
@@ -197,10 +213,7 @@ impl Plan {
         if let Some(redis) = &spec.redis {
             parts.push(part::redis(redis, toolchain, &site));
         }
-        for program in &spec.programs {
-            if program.under_test && scope == Scope::Infrastructure {
-                continue;
-            }
+        for program in spec.programs.iter().filter(|program| scope.has(program)) {
             for instance in 0..program.instances {
                 parts.push(part::program(program, instance, &names, &variables, &site)?);
             }

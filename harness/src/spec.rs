@@ -17,9 +17,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::node::INTERNAL_PORT_OFFSET;
-use crate::plan::CONTROLLER_PORT_OFFSET;
+use crate::plan::{CONTROLLER_PORT_OFFSET, Scope};
 
 pub use observe::{AuditSpec, ConsumerSpec, ExpectedSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
+pub(crate) use read::meaningless;
 pub use read::{SpecError, read, read_str};
 
 /// One environment: brokers, stores and programs.
@@ -59,22 +60,30 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Every port that the parts will listen on; without those of the programs under test for `infrastructure`.
+    /// Every port that the parts will listen on.
     #[must_use]
-    pub fn ports(&self, infrastructure: bool) -> Vec<u16> {
+    pub fn ports(&self, scope: Scope) -> Vec<u16> {
+        self.ports_by_part(scope).filter_map(|(port, _)| port).collect()
+    }
+
+    /// Every port with the part that listens there; without a port where it would lie beyond the last one.
+    fn ports_by_part(&self, scope: Scope) -> impl Iterator<Item = (Option<u16>, &str)> {
         let kafka = self.kafka.iter().flat_map(|kafka| {
-            let clients = kafka.port..kafka.port + kafka.brokers;
-            let offsets: &[u16] = match self.links {
-                Links::None => &[0, CONTROLLER_PORT_OFFSET],
-                Links::Clients | Links::All => &[0, CONTROLLER_PORT_OFFSET, INTERNAL_PORT_OFFSET],
+            let beside = |offset, what| {
+                let first = kafka.port.checked_add(offset);
+                (0..kafka.brokers).map(move |index| (first.and_then(|first| first.checked_add(index)), what))
             };
-            clients.flat_map(|port| offsets.iter().map(move |offset| port + offset))
+            let internal = (self.links != Links::None).then(|| beside(INTERNAL_PORT_OFFSET, "kafka among brokers"));
+            let clients = beside(0, "kafka");
+            clients.chain(beside(CONTROLLER_PORT_OFFSET, "kafka's controllers")).chain(internal.into_iter().flatten())
         });
-        let stores =
-            self.postgres.iter().map(|postgres| postgres.port).chain(self.redis.iter().map(|redis| redis.port));
-        let programs = self.programs.iter().filter(|program| !(infrastructure && program.under_test));
-        let programs = programs.flat_map(|program| program.port..program.port + program.instances);
-        kafka.chain(stores).chain(programs).collect()
+        let postgres = self.postgres.iter().map(|postgres| (Some(postgres.port), "postgres"));
+        let redis = self.redis.iter().map(|redis| (Some(redis.port), "redis"));
+        let programs = self.programs.iter().filter(move |program| scope.has(program));
+        let programs = programs.flat_map(|program| {
+            (0..program.instances).map(|index| (program.port.checked_add(index), program.name.as_str()))
+        });
+        kafka.chain(postgres).chain(redis).chain(programs)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::{Plan, Scope, Site};
-use crate::spec::{self, Layout, Spec};
+use crate::spec::{self, Layout, Links, Spec};
 use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, Postgres, Redis, Toolchain};
 
 const DESCRIPTION: &str = r#"
@@ -94,6 +94,20 @@ fn separate() {
 fn brokers_take_consecutive_ports() {
     let brokers: Vec<_> = plan(&example(), Scope::Everything).brokers().iter().map(ToString::to_string).collect();
     assert_eq!(brokers, ["127.18.4.7:9092", "127.18.4.7:9093", "127.18.4.7:9094"]);
+}
+
+/// Goal: what `--links` or a test makes of a description is checked too.
+#[test]
+fn a_description_that_was_changed_is_checked_again() {
+    let mut spec = example();
+    let kafka = spec.kafka.as_mut().expect("it has brokers");
+    kafka.port = 65_400;
+    spec.links = Links::None;
+    plan(&spec, Scope::Everything);
+    spec.links = Links::All;
+    let error = Plan::new(&spec, Scope::Everything, &toolchain(), site()).expect_err("there are no such ports");
+    assert!(error.to_string().contains("kafka among brokers: a port lies outside 1 to 65535"), "{error}");
+    assert_eq!(spec.ports(Scope::Infrastructure).iter().filter(|port| **port >= 65_400).count(), 6);
 }
 
 #[test]

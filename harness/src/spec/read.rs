@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{KafkaSpec, Links, ProgramSpec, Spec};
+use super::{KafkaSpec, Spec};
 use crate::link;
-use crate::node::INTERNAL_PORT_OFFSET;
-use crate::plan::{BROKERS, CONTROLLER_PORT_OFFSET};
+use crate::plan::{BROKERS, Scope};
 
 /// Why a description could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +74,11 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
     (line, column)
+}
+
+/// What cannot be started of a description that was changed after it was read, in words.
+pub(crate) fn meaningless(spec: &Spec) -> Option<String> {
+    fault(spec).map(|(_, message)| message)
 }
 
 /// The first thing that cannot be started: a text to look for in the file, and a message.
@@ -152,18 +156,7 @@ fn is_taken(name: &str) -> bool {
 
 fn ports_fault(spec: &Spec) -> Option<(String, String)> {
     let mut taken: Vec<(u16, &str)> = Vec::new();
-    let kafka = spec.kafka.iter().flat_map(|kafka| {
-        let beside = |offset, what| consecutive(kafka.port.saturating_add(offset), kafka.brokers, what);
-        let internal = (spec.links != Links::None).then(|| beside(INTERNAL_PORT_OFFSET, "kafka among brokers"));
-        consecutive(kafka.port, kafka.brokers, "kafka")
-            .chain(beside(CONTROLLER_PORT_OFFSET, "kafka's controllers"))
-            .chain(internal.into_iter().flatten())
-    });
-    let postgres = spec.postgres.iter().map(|postgres| (Some(postgres.port), "postgres"));
-    let redis = spec.redis.iter().map(|redis| (Some(redis.port), "redis"));
-    let programs =
-        spec.programs.iter().flat_map(|ProgramSpec { name, port, instances, .. }| consecutive(*port, *instances, name));
-    for (port, part) in kafka.chain(postgres).chain(redis).chain(programs) {
+    for (port, part) in spec.ports_by_part(Scope::Everything) {
         let Some(port) = port.filter(|port| *port > 0) else {
             return Some(("port".to_owned(), format!("{part}: a port lies outside 1 to 65535")));
         };
@@ -173,8 +166,4 @@ fn ports_fault(spec: &Spec) -> Option<(String, String)> {
         taken.push((port, part));
     }
     None
-}
-
-fn consecutive(first: u16, count: u16, part: &str) -> impl Iterator<Item = (Option<u16>, &str)> {
-    (0..count).map(move |index| (first.checked_add(index), part))
 }

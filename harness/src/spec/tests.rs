@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::read_str;
+use super::{Scope, read_str};
 
 fn complaint(text: &str) -> String {
     match read_str(Path::new("environment.toml"), text) {
@@ -46,6 +46,17 @@ fn two_parts_on_one_port_are_refused() {
 #[test]
 fn a_port_that_the_controllers_take_is_refused() {
     insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\n[redis]\nport = 9192\n"), @"wrong description environment.toml:4:8: redis and kafka's controllers both take port 9192");
+}
+
+#[test]
+fn the_last_port_is_a_port_and_the_one_behind_it_is_told() {
+    let program = |instances| {
+        format!("name = \"x\"\n[[programs]]\nname = \"p\"\nbinary = \"p\"\nport = 65535\ninstances = {instances}\n")
+    };
+    let spec = super::read_str(Path::new("environment.toml"), &program(1)).expect("a right description");
+    assert_eq!(spec.ports(Scope::Everything), [65535]);
+    assert!(complaint(&program(2)).ends_with("p: a port lies outside 1 to 65535"));
+    assert!(complaint("name = \"x\"\n[kafka]\nport = 65500\n").ends_with("a port lies outside 1 to 65535"));
 }
 
 #[test]

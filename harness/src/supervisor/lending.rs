@@ -12,7 +12,7 @@ use super::protocol::{Action, Event, Incoming, Order, Outgoing, PartSignal, Requ
 use super::serve::Server;
 use super::tenancy::{KILL_LIMIT, Tenancy};
 use crate::link::{self, LinkError};
-use crate::plan::{Plan, Scope, Site};
+use crate::plan::{Plan, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
 use crate::spec::{Layout, Links};
@@ -79,7 +79,7 @@ impl Server {
 
     /// Makes the plan at an address of its own, without starting anything yet.
     fn admit(&self, order: Order) -> Result<Arc<Tenancy>, Problem> {
-        let ports = order.spec.ports(order.scope == Scope::Infrastructure);
+        let ports = order.spec.ports(order.scope);
         let backstage: &[u16] = if order.spec.links == Links::None { &[] } else { &ports };
         let claim = self.addresses.claim(&ports, backstage);
         let claim = claim.map_err(|error| {
