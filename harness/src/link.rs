@@ -185,45 +185,54 @@ impl Links {
         Ok(Self { shared, acceptors: Mutex::new(acceptors) })
     }
 
-    /// Breaks or heals the way from a client to a part; `parts` are the names of all parts.
+    /// Breaks or heals ways from clients to parts; `parts` are the names of all parts. Of several that are healed, some may
+    /// be whole already.
     ///
-    /// Returns when every open connection to the part heeds it: what is sent from then on meets the fault.
+    /// Returns when every open connection to those parts heeds it: what is sent from then on meets the fault.
     ///
     /// # Errors
-    /// There is no such link or client, or nothing to heal.
+    /// There is no such link or client, or nothing to heal; nothing was changed then.
     pub(crate) async fn change(
         &self,
-        route: &Route,
+        routes: &[Route],
         change: Change,
         parts: &BTreeSet<String>,
     ) -> Result<(), LinkError> {
-        self.check(route, parts)?;
-        self.register(route, change)?;
+        routes.iter().try_for_each(|route| self.check(route, parts))?;
+        self.register(routes, change)?;
         let mut count = 0;
         self.shared.changes.send_modify(|changes| {
             *changes += 1;
             count = *changes;
         });
-        for mut heeded in self.shared.open_now(&route.to) {
+        let targets: BTreeSet<_> = routes.iter().map(|route| route.to.as_str()).collect();
+        for mut heeded in targets.into_iter().flat_map(|to| self.shared.open_now(to)) {
             // A connection that has ended heeds everything.
             let _ = heeded.wait_for(|heeded| *heeded >= count).await;
         }
         Ok(())
     }
 
-    fn register(&self, route: &Route, change: Change) -> Result<(), LinkError> {
+    fn register(&self, routes: &[Route], change: Change) -> Result<(), LinkError> {
         let mut faults = self.shared.lock();
         match change {
             Change::Break(fault, flow) => {
-                let conditions = faults.get(route).copied().unwrap_or_default().with(fault, flow)?;
-                faults.insert(route.clone(), conditions);
+                let with = |route| faults.get(route).copied().unwrap_or_default().with(fault, flow);
+                let broken = routes.iter().map(|route| Ok((route.clone(), with(route)?)));
+                let broken = broken.collect::<Result<Vec<_>, Impossible>>()?;
+                faults.extend(broken);
+                Ok(())
             }
             Change::Heal => {
-                let (from, to) = (route.client().to_owned(), route.to.clone());
-                faults.remove(route).ok_or(LinkError::Whole { from, to })?;
+                let whole: Vec<_> = routes.iter().filter(|route| faults.remove(*route).is_none()).collect();
+                match whole.last() {
+                    Some(route) if whole.len() == routes.len() => {
+                        Err(LinkError::Whole { from: route.client().to_owned(), to: route.to.clone() })
+                    }
+                    Some(_) | None => Ok(()),
+                }
             }
         }
-        Ok(())
     }
 
     /// Ends every proxy and waits until nothing listens any more.

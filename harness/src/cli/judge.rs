@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 use greenroom::service::{SERVICE_DIRECTORY_VARIABLE, SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
 use greenroom::supervisor::state::Workspace;
 use greenroom::verdict::{self, VERDICTS_VARIABLE};
-
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 

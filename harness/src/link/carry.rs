@@ -45,10 +45,11 @@ impl Link {
         }
     }
 
-    async fn carry(&self, mut stream: TcpStream, peer: SocketAddr) {
+    async fn carry(&self, stream: TcpStream, peer: SocketAddr) {
         let mut client = Client { peer, name: None };
-        // Dropped last: whoever waits for this connection to heed a fault is told by that too.
+        // Dropped after both ends: whoever waits for this connection to heed a fault is told by that too.
         let heeded = self.shared.open_to(&self.to);
+        let (mut stream, mut part) = (stream, None);
         let mut changes = self.shared.changes.subscribe();
         let change = *changes.borrow_and_update();
         let conditions = watch::Sender::new(self.conditions(&mut client).await);
@@ -72,31 +73,33 @@ impl Link {
             biased;
             () = std::future::ready(()), if cut_at_once => Err(io::ErrorKind::ConnectionReset.into()),
             () = follow => Err(io::ErrorKind::ConnectionReset.into()),
-            ended = self.connect_and_copy(&mut stream, &conditions) => ended,
+            ended = self.connect_and_copy(&mut stream, &mut part, &conditions) => ended,
         };
         // Both ends learn that it ended badly; what a good end needs was passed on by then.
         if ended.is_err() {
-            let _ = stream.set_zero_linger();
+            for end in [Some(stream), part].into_iter().flatten() {
+                let _ = end.set_zero_linger();
+            }
         }
     }
 
-    async fn connect_and_copy(&self, client: &mut TcpStream, conditions: &watch::Sender<Conditions>) -> io::Result<()> {
+    /// Copies until one end has nothing more to say or breaks; the connection to the part stays in `part`.
+    async fn connect_and_copy(
+        &self,
+        client: &mut TcpStream,
+        part: &mut Option<TcpStream>,
+        conditions: &watch::Sender<Conditions>,
+    ) -> io::Result<()> {
         // A request to connect is the first thing that a blackhole swallows.
         let _ = conditions.subscribe().wait_for(|conditions| !conditions.requests.blackhole).await;
-        let mut part = TcpStream::connect(self.back).await?;
+        let part = part.insert(TcpStream::connect(self.back).await?);
         client.set_nodelay(true)?;
         part.set_nodelay(true)?;
-        let copied = {
-            let (from_client, to_client) = client.split();
-            let (from_part, to_part) = part.split();
-            let requests = pump(from_client, to_part, conditions.subscribe(), |conditions| conditions.requests);
-            let answers = pump(from_part, to_client, conditions.subscribe(), |conditions| conditions.answers);
-            tokio::try_join!(requests, answers)
-        };
-        if copied.is_err() {
-            let _ = part.set_zero_linger();
-        }
-        copied.map(|((), ())| ())
+        let (from_client, to_client) = client.split();
+        let (from_part, to_part) = part.split();
+        let requests = pump(from_client, to_part, conditions.subscribe(), |conditions| conditions.requests);
+        let answers = pump(from_part, to_client, conditions.subscribe(), |conditions| conditions.answers);
+        tokio::try_join!(requests, answers).map(|((), ())| ())
     }
 
     /// What this client meets; asks whose connection it is only where somebody's way is broken.

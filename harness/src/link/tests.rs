@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
@@ -18,6 +19,8 @@ struct Stand {
     links: Links,
     front: SocketAddrV4,
     echo: tokio::task::JoinHandle<()>,
+    /// How the part's connections ended.
+    ends: mpsc::UnboundedReceiver<std::io::Result<u64>>,
 }
 
 impl Stand {
@@ -25,14 +28,15 @@ impl Stand {
     async fn new(name: &str) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let SocketAddr::V4(back) = free.local_addr().expect("its address") else { unreachable!("IPv4 was asked for") };
-        let echo = tokio::spawn(echo(free));
+        let (ended, ends) = mpsc::unbounded_channel();
+        let echo = tokio::spawn(echo(free, ended));
         // On another address the echo's own port is free, because nobody else uses that address.
         let front = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 77), back.port());
         let session = nix::unistd::getsid(None).expect("our session").as_raw();
         let name = name.to_owned();
         let sources = Sources::new(move || BTreeMap::from([(session, name.clone())]));
         let planned = PlannedLink { to: "shop".to_owned(), carries: Carries::Clients, front, back };
-        Self { links: Links::open(&[planned], sources).await.expect("a link"), front, echo }
+        Self { links: Links::open(&[planned], sources).await.expect("a link"), front, echo, ends }
     }
 
     async fn client(&self) -> TcpStream {
@@ -41,7 +45,7 @@ impl Stand {
 
     async fn change(&self, from: Option<&str>, change: Change) -> Result<(), LinkError> {
         let parts = ["till", "desk", "shop"].map(str::to_owned).into();
-        self.links.change(&Route { from: from.map(str::to_owned), to: "shop".to_owned() }, change, &parts).await
+        self.links.change(&[Route { from: from.map(str::to_owned), to: "shop".to_owned() }], change, &parts).await
     }
 
     async fn broken(&self, from: Option<&str>, fault: Fault, flow: Flow) {
@@ -49,11 +53,13 @@ impl Stand {
     }
 }
 
-async fn echo(listener: TcpListener) {
+async fn echo(listener: TcpListener, ended: mpsc::UnboundedSender<std::io::Result<u64>>) {
     while let Ok((mut stream, _)) = listener.accept().await {
+        let ended = ended.clone();
         tokio::spawn(async move {
             let (mut from, mut to) = stream.split();
-            let _ = tokio::io::copy(&mut from, &mut to).await;
+            // Nobody may want to know.
+            let _ = ended.send(tokio::io::copy(&mut from, &mut to).await);
         });
     }
 }
@@ -85,7 +91,7 @@ async fn an_idle_link_passes_bytes_and_ends() {
 /// Goal: a cut resets what is open and what is new, for the client that is meant, until it is healed.
 #[tokio::test]
 async fn a_cut_resets_open_and_new_connections() {
-    let stand = Stand::new("till").await;
+    let mut stand = Stand::new("till").await;
     let mut client = stand.client().await;
     said_back(&mut client, b"before").await.expect("an echo");
     stand.broken(Some("desk"), Fault::Cut, Flow::Both).await;
@@ -93,6 +99,8 @@ async fn a_cut_resets_open_and_new_connections() {
     stand.broken(Some("till"), Fault::Cut, Flow::Both).await;
     let reset = timeout(SOON, client.read(&mut [0; 1])).await.expect("told soon").expect_err("reset");
     assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
+    let parted = timeout(SOON, stand.ends.recv()).await.expect("told soon").expect("the part has heard");
+    assert_eq!(parted.expect_err("reset for the part too").kind(), std::io::ErrorKind::ConnectionReset);
     let mut new = stand.client().await;
     assert!(timeout(SOON, said_back(&mut new, b"new")).await.expect("told soon").is_err());
     stand.change(Some("till"), Change::Heal).await.expect("healed");
@@ -181,7 +189,7 @@ async fn wrong_routes_and_second_healings_are_told() {
     let said = async |from: Option<&str>, to: &str, change| {
         let route = Route { from: from.map(str::to_owned), to: to.to_owned() };
         let parts = ["till", "shop"].map(str::to_owned).into();
-        stand.links.change(&route, change, &parts).await.expect_err("refused").to_string()
+        stand.links.change(&[route], change, &parts).await.expect_err("refused").to_string()
     };
     let cut = Change::Break(Fault::Cut, Flow::Both);
     assert_eq!(said(None, "shp", cut).await, "there is no link to shp; links stand in front of shop");

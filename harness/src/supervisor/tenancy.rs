@@ -133,18 +133,11 @@ impl Tenancy {
         }
     }
 
-    /// Breaks or heals links. Of several that are healed, some may be whole already, but not all.
+    /// Breaks or heals links.
     pub(super) async fn change_links(&self, routes: &[Route], change: Change) -> Result<(), LinkError> {
         let parts = self.plan.parts.iter().map(|part| part.name.clone()).collect();
         let Some(links) = self.links.get() else { return Err(LinkError::NoLinks) };
-        let mut whole = Vec::new();
-        for route in routes {
-            match links.change(route, change, &parts).await {
-                Err(error @ LinkError::Whole { .. }) => whole.push(error),
-                changed => changed?,
-            }
-        }
-        if whole.len() < routes.len() { Ok(()) } else { whole.pop().map_or(Ok(()), Err) }
+        links.change(routes, change, &parts).await
     }
 
     /// What starts parts of this environment, with a deadline that begins now.
@@ -191,6 +184,9 @@ impl Tenancy {
     async fn take_away(&self) {
         if !self.processes.all_ended(END_LIMIT).await {
             self.processes.signal_all(|_| Signal::SIGKILL);
+            for part in &self.plan.parts {
+                self.signal_followers(&part.name, Signal::SIGKILL).await;
+            }
             self.processes.all_ended(END_LIMIT).await;
         }
         if let Some(links) = self.links.get() {
