@@ -97,6 +97,8 @@ fn end_all_of(identity: &str, directory: &Path) {
         let server_signal = if begun.elapsed() < SWEEP_LIMIT / 2 { Signal::SIGQUIT } else { Signal::SIGKILL };
         runtime::signal_each(&carriers, Signal::SIGKILL);
         runtime::signal_each(&servers, server_signal);
+        // What stands still does not see it before it goes on.
+        runtime::signal_each(&servers, Signal::SIGCONT);
         Ok(None)
     });
 }

@@ -12,7 +12,9 @@ use greenroom::supervisor::protocol::{Action, PartSignal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::stand::{INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, processes_of, processes_of_supervisor};
+use crate::stand::{
+    INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, processes_of, processes_of_supervisor,
+};
 
 fn signal(part: &str, signal: PartSignal) -> Action {
     Action::Signal { part: part.to_owned(), signal }
@@ -82,6 +84,18 @@ async fn nothing_outlives_a_killed_supervisor() {
     drop(lease);
     // The next client finds no supervisor and starts another.
     stand.lease(stand.order(REDIS_ONLY)).await.expect("the next one starts").release().await.expect("and ends");
+}
+
+/// Goal: the same of a database that stands still, which sees no signal before it goes on.
+#[tokio::test]
+async fn a_paused_database_does_not_outlive_a_killed_supervisor() {
+    let stand = Stand::new();
+    let mut lease = stand.lease(stand.order(POSTGRES_ONLY)).await.expect("it starts");
+    let (identity, house) = (stand.identity(), stand.house());
+    lease.act(signal("postgres", PartSignal::Pause)).await.expect("it stands still");
+    kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
+    // SIGKILL would come after a second, and leave its memory segment behind.
+    becomes_empty(Duration::from_millis(900), "processes", || processes_of_supervisor(&identity, &house)).await;
 }
 
 /// Goal: what a dead supervisor left, because even its watcher was killed, is swept by the next one.

@@ -27,6 +27,9 @@ database = "shop"
 /// What starts in a few milliseconds.
 pub(crate) const REDIS_ONLY: &str = "name = \"stand\"\n[redis]\n";
 
+/// A database alone.
+pub(crate) const POSTGRES_ONLY: &str = "name = \"stand\"\n[postgres]\ndatabase = \"shop\"\n";
+
 /// A supervisor's state directory and how to reach it. Its supervisor ends with it.
 pub(crate) struct Stand {
     base: Arc<tempfile::TempDir>,
