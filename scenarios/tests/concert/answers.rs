@@ -9,12 +9,12 @@ mod late;
 mod malformed;
 mod payment_api;
 
-use fixtures::Stage;
-use fixtures::concert::{Concert, Held};
+use fixtures::concert::{Concert, Held, PRICE};
+use fixtures::{Refusal, Stage};
 use greenroom::drive::NewRecord;
-use greenroom::scenario::{Verdict, eventually};
+use greenroom::scenario::{Failure, Verdict, eventually};
 
-use crate::ledger::outbox;
+use crate::sales::POINTS;
 
 /// What the service says of a record that it puts aside.
 const PUT_ASIDE: &str = "record put aside as a dead letter";
@@ -37,12 +37,25 @@ async fn answer(stage: &Stage<'_, Concert>, held: &Held, topic: &str, value: &st
     Ok(())
 }
 
-/// Waits until the outbox rows are in these states, in order of their ids.
-pub(crate) async fn outbox_is(stage: &Stage<'_, Concert>, states: &[&str]) -> Verdict {
-    eventually(async || match outbox(stage).await {
-        Ok(rows) if rows == states => Ok(()),
-        other => Err(format!("the outbox should be {states:?}: {other:?}")),
+/// Waits until the service knows the buyer's token no more.
+pub(crate) async fn token_is_gone(stage: &Stage<'_, Concert>, held: &Held) -> Verdict {
+    eventually(async || match stage.concert.check_queue(&held.buyer.token).await.refused() {
+        Ok(refused) if refused.code() == (404, "WAITING_QUEUE_004") => Ok(()),
+        other => Err(format!("the token is not gone: {other:?}")),
     })
     .await?;
     Ok(())
+}
+
+/// A payment that is approved and one that is declined, each of a buyer of its own, through to the end.
+async fn an_approval_and_a_refusal(stage: &Stage<'_, Concert>) -> Result<[Held; 2], Failure> {
+    let show = stage.concert.put_on_show(2, PRICE).await?;
+    let (happy, poor) = (stage.concert.buyer(1, POINTS).await?, stage.concert.buyer(2, POINTS).await?);
+    let approved = stage.concert.hold(&happy, &show, 1).await?;
+    let declined = stage.concert.hold(&poor, &show, 2).await?;
+    stage.payments.decline(declined.reservation.id, "card expired").await?;
+    stage.concert.pay_for(&approved).await?;
+    stage.concert.pay_for(&declined).await?;
+    stage.settle().await?;
+    Ok([approved, declined])
 }

@@ -11,13 +11,7 @@ use greenroom::scenario::{Failure, Verdict, eventually};
 use crate::books;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
 use crate::ledger::{both_balances, holders, outbox, paid};
-
-/// One seat, held by a buyer with 100 000 points.
-async fn a_held_seat(stage: &Stage<'_, Concert>) -> Result<Held, CallError> {
-    let show = stage.concert.put_on_show(1, PRICE).await?;
-    let buyer = stage.concert.buyer(1, 100_000).await?;
-    stage.concert.hold(&buyer, &show, 1).await
-}
+use crate::sales::{a_held_seat, held_seats};
 
 /// Waits until the service has died at its failpoint.
 async fn dead(stage: &mut Stage<'_, Concert>) -> Verdict {
@@ -120,12 +114,7 @@ fn an_answer_to_a_dead_service() -> Verdict {
 fn between_two_rows() -> Verdict {
     let one_by_one = concert::adjusted().variable("OUTBOX_BATCH_SIZE", 1);
     one_by_one.crash_at(Failpoint::BetweenRows).scenario(async |stage| {
-        let show = stage.concert.put_on_show(2, PRICE).await?;
-        let mut held = Vec::new();
-        for number in 1..=2 {
-            let buyer = stage.concert.buyer(number.into(), 100_000).await?;
-            held.push(stage.concert.hold(&buyer, &show, number).await?);
-        }
+        let held = held_seats(stage, 2).await?;
         let gate = Gate::at(CHANGE_OF_STATUS, stage.database().await?).await?;
         stage.concert.pay_for(&held[0]).await?;
         gate.held_up().await?;

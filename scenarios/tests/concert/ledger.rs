@@ -2,11 +2,22 @@
 
 use fixtures::concert::{Concert, ReservationId, SeatId, UserId};
 use fixtures::{Stage, StageError};
+use greenroom::scenario::{Verdict, eventually};
 
 /// The states of all outbox rows, in order of their ids.
 pub(crate) async fn outbox(stage: &Stage<'_, Concert>) -> Result<Vec<String>, StageError> {
     let database = stage.database().await?;
     Ok(sqlx::query_scalar("SELECT status FROM payment_outbox ORDER BY id").fetch_all(&database).await?)
+}
+
+/// Waits until the outbox rows are in these states, in order of their ids.
+pub(crate) async fn outbox_is(stage: &Stage<'_, Concert>, states: &[&str]) -> Verdict {
+    eventually(async || match outbox(stage).await {
+        Ok(rows) if rows == states => Ok(()),
+        other => Err(format!("the outbox should be {states:?}: {other:?}")),
+    })
+    .await?;
+    Ok(())
 }
 
 /// Everyone who has a reservation of the seat.

@@ -13,4 +13,5 @@ mod payments;
 mod points;
 mod queue;
 mod refusals;
+mod sales;
 mod seats;

@@ -7,29 +7,16 @@ mod instances;
 mod load;
 mod stores;
 
-use fixtures::concert::{Concert, Held, PRICE};
-use fixtures::{CallError, Stage};
+use fixtures::Stage;
+use fixtures::concert::{Concert, Held};
 use greenroom::scenario::Verdict;
 
 use crate::books;
 use crate::ledger::paid;
-
-/// What every buyer begins with.
-const POINTS: i64 = 100_000;
+use crate::sales::POINTS;
 
 /// What the relay says of a payment that the brokers have not taken.
 const NOT_ACKNOWLEDGED: &str = "payment not acknowledged by Kafka";
-
-/// As many buyers, each of whom holds a seat of its own.
-async fn held_seats(stage: &Stage<'_, Concert>, count: u32) -> Result<Vec<Held>, CallError> {
-    let show = stage.concert.put_on_show(count, PRICE).await?;
-    let mut held = Vec::new();
-    for number in 1..=count {
-        let buyer = stage.concert.buyer(number.into(), POINTS).await?;
-        held.push(stage.concert.hold(&buyer, &show, number).await?);
-    }
-    Ok(held)
-}
 
 /// Settles. The law: each of them has paid once for its seat.
 async fn each_paid_once(stage: &Stage<'_, Concert>, held: &[Held]) -> Verdict {

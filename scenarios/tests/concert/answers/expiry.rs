@@ -1,11 +1,11 @@
 //! What runs out while a payment is under way: the queue token, the hold of the seat.
 
-use fixtures::concert::{self, PRICE, QueueStatus, SeatStatus};
+use fixtures::concert::{self, PRICE, SeatStatus};
 use greenroom::scenario::{Verdict, eventually};
 
-use super::{approve, outbox_is};
+use super::{approve, token_is_gone};
 use crate::books;
-use crate::ledger::holders;
+use crate::ledger::{holders, outbox_is};
 
 /// Goal: a payment that was asked for in time is made, though its token has expired when the answer comes.
 /// Method: the payment API is silent until the token is gone; then the story answers in its place.
@@ -18,11 +18,7 @@ fn the_token_expires_before_the_answer() -> Verdict {
         let held = stage.concert.hold(&buyer, &show, 1).await?;
         stage.concert.pay_for(&held).await?;
         outbox_is(stage, &["PUBLISHED"]).await?;
-        eventually(async || match stage.concert.check_queue(&buyer.token).await {
-            Ok(standing) if standing.status == QueueStatus::Processing => Err(format!("it stands so: {standing:?}")),
-            Ok(_) | Err(_) => Ok(()),
-        })
-        .await?;
+        token_is_gone(stage, &held).await?;
 
         approve(stage, &held, 1).await?;
         stage.settle().await?;

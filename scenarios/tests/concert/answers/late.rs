@@ -5,9 +5,10 @@ use fixtures::payment::{Action, Match};
 use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
 
-use super::{PUT_ASIDE, approve, decline, outbox_is};
+use super::{PUT_ASIDE, an_approval_and_a_refusal, approve, decline};
 use crate::books;
-use crate::ledger::{holders, outbox, paid};
+use crate::ledger::{holders, outbox, outbox_is, paid};
+use crate::sales::POINTS;
 
 /// Goal: an answer that the payment API gives twice is applied once, the approval as well as the refusal.
 #[test]
@@ -109,18 +110,11 @@ fn answers_to_nobody() -> Verdict {
                 producer.send(record.value(value.to_string())).await?;
             }
         }
-        let show = stage.concert.put_on_show(2, PRICE).await?;
-        let (happy, poor) = (stage.concert.buyer(1, 100_000).await?, stage.concert.buyer(2, 100_000).await?);
-        let approved = stage.concert.hold(&happy, &show, 1).await?;
-        let declined = stage.concert.hold(&poor, &show, 2).await?;
-        stage.payments.decline(declined.reservation.id, "card expired").await?;
-        stage.concert.pay_for(&approved).await?;
-        stage.concert.pay_for(&declined).await?;
-        stage.settle().await?;
+        let [approved, declined] = an_approval_and_a_refusal(stage).await?;
 
         assert_eq!(stage.records("payment.success.dlq").await?.len(), 3);
         assert_eq!(stage.records("payment.fail.dlq").await?.len(), 3);
-        books::balance(stage, &[(happy.id, 100_000), (poor.id, 100_000)]).await?;
+        books::balance(stage, &[(approved.buyer.id, POINTS), (declined.buyer.id, POINTS)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })

@@ -1,13 +1,14 @@
 //! Records that nobody can read are put aside, and the rest goes on.
 
-use fixtures::concert::{self, PRICE};
+use fixtures::concert;
 use fixtures::payment::{Action, Match};
 use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
 
-use super::PUT_ASIDE;
+use super::{PUT_ASIDE, an_approval_and_a_refusal};
 use crate::books;
 use crate::ledger::paid;
+use crate::sales::{POINTS, a_held_seat};
 
 /// What is no answer, on either topic; the text is the cause that the dead letter names.
 const NO_ANSWERS: [(Option<&[u8]>, &str); 6] = [
@@ -36,14 +37,7 @@ fn malformed_records_are_put_aside() -> Verdict {
         for partition in 0..3 {
             producer.send(NewRecord::to("payment").partition(partition).value("pay me")).await?;
         }
-        let show = stage.concert.put_on_show(2, PRICE).await?;
-        let (happy, poor) = (stage.concert.buyer(1, 100_000).await?, stage.concert.buyer(2, 100_000).await?);
-        let approved = stage.concert.hold(&happy, &show, 1).await?;
-        let declined = stage.concert.hold(&poor, &show, 2).await?;
-        stage.payments.decline(declined.reservation.id, "card expired").await?;
-        stage.concert.pay_for(&approved).await?;
-        stage.concert.pay_for(&declined).await?;
-        stage.settle().await?;
+        let [approved, declined] = an_approval_and_a_refusal(stage).await?;
 
         for topic in ["payment.success.dlq", "payment.fail.dlq"] {
             let letters = stage.records(topic).await?;
@@ -54,7 +48,7 @@ fn malformed_records_are_put_aside() -> Verdict {
             assert_eq!(causes, expected, "{topic}");
         }
         assert_eq!(stage.records("payment.dlq").await?.len(), 3);
-        books::balance(stage, &[(happy.id, 100_000), (poor.id, 100_000)]).await?;
+        books::balance(stage, &[(approved.buyer.id, POINTS), (declined.buyer.id, POINTS)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
@@ -67,9 +61,7 @@ fn a_malformed_answer_is_no_answer() -> Verdict {
     let impatient =
         concert::adjusted().variable("OUTBOX_RETRY_AFTER", "300ms").variable("OUTBOX_RETRY_PERIOD", "100ms");
     impatient.scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
-        let buyer = stage.concert.buyer(1, 100_000).await?;
-        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        let held = a_held_seat(stage).await?;
         stage.environment().expect_complaint("concert", PUT_ASIDE);
         stage.payments.add_rule(Match::any().attempt(1).then(Action::MalformedAnswer)).await?;
         stage.concert.pay_for(&held).await?;
@@ -77,6 +69,6 @@ fn a_malformed_answer_is_no_answer() -> Verdict {
 
         assert_eq!(stage.records("payment.success.dlq").await?.len(), 1);
         assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
-        books::balance(stage, &[(buyer.id, 100_000)]).await
+        books::balance(stage, &[(held.buyer.id, POINTS)]).await
     })
 }

@@ -6,25 +6,23 @@ use fixtures::concert::{self, PRICE};
 use greenroom::scenario::Verdict;
 use serde_json::json;
 
-use super::outbox_is;
 use crate::books;
-use crate::ledger::{both_balances, paid};
+use crate::ledger::{both_balances, outbox_is, paid};
+use crate::sales::{POINTS, a_held_seat};
 
 /// Goal: a payment whose answer takes its time waits for it, with its points taken and its seat sold.
 #[test]
 fn a_slow_answer_is_waited_for() -> Verdict {
     concert::scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
-        let buyer = stage.concert.buyer(1, 100_000).await?;
-        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        let held = a_held_seat(stage).await?;
         stage.payments.delay(Duration::from_secs(2)).await?;
         stage.concert.pay_for(&held).await?;
         outbox_is(stage, &["PUBLISHED"]).await?;
-        assert_eq!(both_balances(stage, buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
+        assert_eq!(both_balances(stage, held.buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
 
         stage.settle().await?;
         assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
-        books::balance(stage, &[(buyer.id, 100_000)]).await?;
+        books::balance(stage, &[(held.buyer.id, POINTS)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
@@ -38,9 +36,7 @@ fn asked_again_while_it_thinks() -> Verdict {
     let impatient =
         concert::adjusted().variable("OUTBOX_RETRY_AFTER", "200ms").variable("OUTBOX_RETRY_PERIOD", "100ms");
     impatient.scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
-        let buyer = stage.concert.buyer(1, 100_000).await?;
-        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        let held = a_held_seat(stage).await?;
         stage.payments.delay(Duration::from_secs(1)).await?;
         stage.concert.pay_for(&held).await?;
         stage.settle().await?;
@@ -49,7 +45,7 @@ fn asked_again_while_it_thinks() -> Verdict {
         let decisions = calls.iter().filter(|call| !call.duplicate).count();
         assert!(calls.len() > 1 && decisions == 1, "{decisions} decisions: {calls:?}");
         assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
-        books::balance(stage, &[(buyer.id, 100_000)]).await
+        books::balance(stage, &[(held.buyer.id, POINTS)]).await
     })
 }
 
@@ -58,9 +54,7 @@ fn asked_again_while_it_thinks() -> Verdict {
 #[test]
 fn a_payment_api_that_was_away() -> Verdict {
     concert::scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
-        let buyer = stage.concert.buyer(1, 100_000).await?;
-        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        let held = a_held_seat(stage).await?;
         stage.part("payment-api").kill().await?;
         stage.concert.pay_for(&held).await?;
         outbox_is(stage, &["PUBLISHED"]).await?;
@@ -68,7 +62,7 @@ fn a_payment_api_that_was_away() -> Verdict {
         stage.settle().await?;
 
         assert_eq!(stage.records("payment").await?.len(), 1);
-        books::balance(stage, &[(buyer.id, 100_000)]).await?;
+        books::balance(stage, &[(held.buyer.id, POINTS)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })

@@ -6,9 +6,9 @@ use greenroom::plan::Kind;
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::spec::Layout;
 
-use super::{brokers_are_missed, each_paid_once, held_seats};
-use crate::answers::outbox_is;
-use crate::ledger::outbox;
+use super::{brokers_are_missed, each_paid_once};
+use crate::ledger::{outbox, outbox_is};
+use crate::sales::held_seats;
 
 /// Goal: with one broker of three away, payments go on; with it back, all is as before.
 /// Method: a seat is paid at the moment of its death, one without it, and one when it has come back.

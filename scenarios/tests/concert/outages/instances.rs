@@ -4,7 +4,8 @@ use fixtures::concert;
 use greenroom::drive::burst;
 use greenroom::scenario::Verdict;
 
-use super::{each_paid_once, held_seats};
+use super::each_paid_once;
+use crate::sales::held_seats;
 
 /// Goal: while partitions move from one instance to the other and back, each answer is dealt with once.
 /// Method: of two instances the second ends in good order and is started again, each time while ten seats are paid.

@@ -6,9 +6,10 @@ use greenroom::drive::burst;
 use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::Layout;
 
-use super::{POINTS, brokers_are_missed};
+use super::brokers_are_missed;
 use crate::books;
 use crate::ledger::outbox;
+use crate::sales::POINTS;
 
 const BUYERS: i64 = 200;
 const SEATS: u32 = 50;

@@ -3,23 +3,14 @@
 //! The middle is between the payment's record and its mark: the relay waits at a gate there, and the answer for the relay.
 
 use fixtures::Refusal;
-use fixtures::Stage;
-use fixtures::concert::{self, Concert, Held};
-use greenroom::scenario::{Verdict, eventually};
+use fixtures::concert;
+use greenroom::scenario::Verdict;
 
-use super::{each_paid_once, held_seats};
-use crate::answers::outbox_is;
+use super::each_paid_once;
+use crate::answers::token_is_gone;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
-
-/// Waits until the token was used up.
-async fn used_up(stage: &Stage<'_, Concert>, held: &Held) -> Verdict {
-    eventually(async || match stage.concert.check_queue(&held.buyer.token).await.refused() {
-        Ok(refused) if refused.code() == (404, "WAITING_QUEUE_004") => Ok(()),
-        other => Err(format!("the token is not used up: {other:?}")),
-    })
-    .await?;
-    Ok(())
-}
+use crate::ledger::outbox_is;
+use crate::sales::held_seats;
 
 /// Goal: a restart of PostgreSQL in the middle of a payment loses nothing and pays nothing twice.
 /// Method: the mark of the first payment is lost with its transaction, so it goes out again; the second is asked for
@@ -57,7 +48,7 @@ fn redis_stands_still_while_a_payment_is_settled() -> Verdict {
         gate.open().await?;
         outbox_is(stage, &["SUCCESS"]).await?;
         stage.environment().redis().resume().await?;
-        used_up(stage, &held[0]).await?;
+        token_is_gone(stage, &held[0]).await?;
         stage.concert.pay_for(&held[1]).await?;
         each_paid_once(stage, &held).await?;
         insta::assert_snapshot!(stage.document().await?);
@@ -84,7 +75,7 @@ fn redis_lost_and_back() -> Verdict {
         assert_eq!(refused.code(), (502, "COMMON_502"));
 
         stage.environment().redis().restart().await?;
-        used_up(stage, &held[0]).await?;
+        token_is_gone(stage, &held[0]).await?;
         let token = stage.concert.issue_token().await?;
         stage.concert.pay(&token, held[1].buyer.id, held[1].reservation.seat_id).await?;
         each_paid_once(stage, &held).await
