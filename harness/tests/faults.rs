@@ -57,6 +57,8 @@ fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
 
         environment.redis().kill().await?;
         assert!(ping(environment, SILENCE).await.is_err());
+        let dead = report::chain(&environment.redis().pause().await.expect_err("it does not run"));
+        assert!(dead.contains("redis does not run") && dead.contains("fault restart redis"), "{dead}");
         environment.redis().restart().await?;
         environment.redis().restart().await?;
         assert_eq!(ping(environment, SOON).await, Ok("PONG".to_owned()));

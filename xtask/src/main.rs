@@ -15,7 +15,7 @@ usage: cargo xtask COMMAND
   test [ARGUMENTS]   run every test under cargo-nextest, installed if missing; ARGUMENTS are nextest's
   test --service COMMAND [--service-port N] [ARGUMENTS]
                      run the default system's stories against another implementation of it, and print the verdicts
-  test-env …         environments by hand: up, run, status, logs, down, doctor, plan (see test-env --help)
+  test-env …         environments by hand: up, run, status, logs, down, fault, doctor, plan (see test-env --help)
   bench …            measurements (see bench --help)
   lint               formatting and lints, as CI wants them
 ";

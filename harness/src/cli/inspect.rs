@@ -149,7 +149,9 @@ pub(super) fn choose(
     let mut fitting = environments.into_iter().filter(|(_, summary)| wanted.is_none_or(|id| id == summary.environment));
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one),
-        (Some(_), Some(_)) => bail!("several environments run; name one of {}", known.join(", ")),
+        (Some(_), Some(_)) => {
+            bail!("several environments run; name one of {} (`--environment ID`, or `down ID`)", known.join(", "))
+        }
         (None, _) if known.is_empty() => bail!("no environment runs; `cargo xtask test-env up` starts one"),
         (None, _) => bail!("there is no environment {}; these run: {}", wanted.unwrap_or_default(), known.join(", ")),
     }

@@ -15,7 +15,7 @@ use greenroom::binaries;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Plan, Site};
-use greenroom::runtime::{self, ENVIRONMENT_VARIABLE};
+use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, PartState};
 use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
 use greenroom::supervisor::state::Workspace;
@@ -29,6 +29,8 @@ use super::{EndRequests, answer, block_on, say};
 const GONE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a command may take to end once it was asked to.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// How the holder of a detached environment says that it is ready; its name follows.
+const READY: &str = "ready ";
 /// What a shell answers for a command that does not exist.
 const NO_COMMAND: u8 = 127;
 /// What a shell answers for a file that is no program.
@@ -76,6 +78,10 @@ impl Up {
             // The shell that started it may go away.
             let _ = nix::unistd::setsid();
         }
+        let parent = self.env_file.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(missing) = parent.filter(|parent| !parent.is_dir()) {
+            bail!("--env-file: there is no directory {}; nothing was started", missing.display());
+        }
         block_on(async {
             let mut end = EndRequests::listen()?;
             let Some(mut environment) = start(&self.wanted, "test-env up", &mut end).await? else {
@@ -90,7 +96,8 @@ impl Up {
             if self.hold {
                 // From here on it outlives the command that started it.
                 nix::sys::prctl::set_pdeathsig(None).context("part from the command that started this")?;
-                writeln!(std::io::stdout(), "ready").context("tell that the environment is ready")?;
+                let environment = &summary.environment;
+                writeln!(std::io::stdout(), "{READY}{environment}").context("tell that the environment is ready")?;
                 release_output()?;
             } else {
                 say(&format!("ready in {seconds:.2} s; Ctrl-C ends it"));
@@ -115,9 +122,9 @@ impl Up {
         end_with_parent(&mut holder);
         let mut holder = holder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start the holder")?;
         let output = holder.stdout.take().context("read from the holder")?;
-        let ready = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "ready");
-        if ready {
-            say("ready and detached; `cargo xtask test-env down` ends it");
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        if let Some(environment) = lines.find_map(|line| line.strip_prefix(READY).map(str::to_owned)) {
+            say(&format!("ready and detached; `cargo xtask test-env down {environment}` ends it"));
             return Ok(ExitCode::SUCCESS);
         }
         holder.wait()?;
@@ -320,12 +327,15 @@ fn write_env_file(path: &Path, environment: &Environment) -> anyhow::Result<()> 
 /// The parts of an environment as a table.
 pub(super) fn table(summary: &Summary) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["PART", "WHAT", "ADDRESS", "READY AFTER", "LOG"]);
+    table.load_preset(NOTHING).set_header(["PART", "WHAT", "ADDRESS", "STATE", "LOG"]);
     for part in &summary.parts {
         let addresses: Vec<_> = part.addresses.iter().map(ToString::to_string).collect();
-        let ready = part.ready_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+        let state = match (&part.state, part.ready_ms) {
+            (PartState::Ready, Some(ms)) => format!("ready after {ms} ms"),
+            (state, _) => state.to_string(),
+        };
         let log = part.log.display().to_string();
-        table.add_row([part.name.clone(), part.version.clone(), addresses.join("\n"), ready, log]);
+        table.add_row([part.name.clone(), part.version.clone(), addresses.join("\n"), state, log]);
     }
     table.to_string()
 }

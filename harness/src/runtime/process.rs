@@ -1,6 +1,7 @@
 //! The processes of one environment: registered before anyone can lose them, ended together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ pub enum PartState {
     Starting,
     /// Its first real operation would succeed.
     Ready,
+    /// It stands still, because it was told to.
+    Paused,
     /// Its process has ended, as said.
     Exited(String),
 }
@@ -47,6 +50,18 @@ struct Process {
     pid: Pid,
     exit: watch::Receiver<Option<ExitStatus>>,
     paused: bool,
+}
+
+impl fmt::Display for PartState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned => formatter.write_str("not started"),
+            Self::Starting => formatter.write_str("starting"),
+            Self::Ready => formatter.write_str("ready"),
+            Self::Paused => formatter.write_str("paused"),
+            Self::Exited(status) => write!(formatter, "ended ({status})"),
+        }
+    }
 }
 
 impl Process {

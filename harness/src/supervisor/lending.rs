@@ -282,6 +282,9 @@ fn is_one_of_many(tenancy: &Tenancy, part: &str) -> bool {
 async fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Result<(), Problem> {
     if !tenancy.signal(part, signal).await {
         let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
+        if parts.contains(&part) {
+            return Err(Problem::new(format!("{part} does not run")).hint(format!("`fault restart {part}` starts it")));
+        }
         return Err(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))));
     }
     if signal == PartSignal::Kill && !tenancy.processes.ended(part, KILL_LIMIT).await {

@@ -236,6 +236,7 @@ impl Tenancy {
         let part = |part: &crate::plan::Part| {
             let (state, ready_ms) = states.get(&part.name).cloned().unwrap_or((PartState::Planned, None));
             let exit = self.processes.exit_of(&part.name);
+            let state = if self.processes.is_paused(&part.name) { PartState::Paused } else { state };
             PartSummary {
                 name: part.name.clone(),
                 version: part.version.clone(),

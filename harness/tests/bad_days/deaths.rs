@@ -93,6 +93,8 @@ async fn a_paused_database_does_not_outlive_a_killed_supervisor() {
     let mut lease = stand.lease(stand.order(POSTGRES_ONLY)).await.expect("it starts");
     let (identity, house) = (stand.identity(), stand.house());
     lease.act(signal("postgres", PartSignal::Pause)).await.expect("it stands still");
+    let told = stand.connection().await.status().await.expect("it answers");
+    assert_eq!(told[0].parts[0].state, PartState::Paused);
     kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
     // SIGKILL would come after a second, and leave its memory segment behind.
     becomes_empty(Duration::from_millis(900), "processes", || processes_of_supervisor(&identity, &house)).await;
