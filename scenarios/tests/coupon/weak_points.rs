@@ -85,6 +85,8 @@ fn owners_after_a_redelivery(adjustments: Adjustments<Coupons>) -> Result<Vec<i6
         sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *gate).await?;
         assert_eq!(stage.coupons.apply(7).await?, Outcome::Won);
         eventually(async || held_up(&database).await).await?;
+        // Else the restarted service would send the winner again, which is another story.
+        eventually(async || nothing_pending(stage).await).await?;
         stage.part(COUPON).kill().await?;
         sqlx::query("SELECT pg_advisory_unlock(7)").execute(&mut *gate).await?;
         eventually(async || has_coupons(stage, 1).await).await?;
@@ -110,6 +112,14 @@ async fn held_up(database: &sqlx::PgPool) -> Result<(), String> {
     match sqlx::query_scalar::<_, i64>(waiting).fetch_one(database).await {
         Ok(0) => Err("no coupon is being written".to_owned()),
         Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn nothing_pending(stage: &Stage<'_, Coupons>) -> Result<(), String> {
+    match stage.coupons.pending().await {
+        Ok(0) => Ok(()),
+        Ok(pending) => Err(format!("{pending} winners are not acknowledged by Kafka")),
         Err(error) => Err(error.to_string()),
     }
 }
