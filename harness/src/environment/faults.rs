@@ -13,8 +13,8 @@ use crate::scenario::eventually;
 use crate::supervisor::protocol::{Action, PartSignal};
 use crate::wire;
 
-/// How long brokers may take to miss one of them, or to have it back.
-const IN_SYNC_DEADLINE: Duration = Duration::from_secs(30);
+/// How long brokers may take to miss one of them, to have it back, or to elect.
+const BROKERS_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A part of a running environment.
 #[derive(Debug)]
@@ -123,8 +123,24 @@ impl<'a> KafkaHandle<'a> {
             return Err(EnvironmentError::NoViewer);
         }
         let topics: Vec<_> = self.0.plan().topics.iter().map(|topic| topic.name.clone()).collect();
-        let deadline = tokio::time::Instant::now() + IN_SYNC_DEADLINE;
-        Ok(wire::replicas_in_sync(&seen_by, &topics, usize::from(replicas), deadline).await?)
+        Ok(wire::replicas_in_sync(&seen_by, &topics, usize::from(replicas), brokers_deadline()).await?)
+    }
+
+    /// The broker that leads a partition, as the first that answers sees it; one that has died leads until it is missed.
+    ///
+    /// # Errors
+    /// No broker knew a leader within half a minute, or there is no such partition.
+    pub async fn leader_of(self, topic: &str, partition: u16) -> Result<u16, EnvironmentError> {
+        let brokers = self.0.plan().brokers();
+        broker_id(wire::partition_leader(&brokers, topic, partition.into(), brokers_deadline()).await?)
+    }
+
+    /// The broker whose controller leads the quorum.
+    ///
+    /// # Errors
+    /// The quorum had no leader within half a minute.
+    pub async fn quorum_leader(self) -> Result<u16, EnvironmentError> {
+        broker_id(wire::quorum_leader(&self.0.plan().brokers(), brokers_deadline()).await?)
     }
 
     async fn between(self, broker: u16, change: Change) -> Result<(), EnvironmentError> {
@@ -134,6 +150,15 @@ impl<'a> KafkaHandle<'a> {
         let route = |(from, to)| Route { from: Some(broker_name(from)), to: broker_name(to) };
         self.0.act(Action::Link { routes: both_ways.map(route).collect(), change }).await
     }
+}
+
+fn brokers_deadline() -> tokio::time::Instant {
+    tokio::time::Instant::now() + BROKERS_DEADLINE
+}
+
+/// A node id as this handle counts brokers.
+fn broker_id(node: i32) -> Result<u16, EnvironmentError> {
+    u16::try_from(node).map_err(|_| EnvironmentError::NoBroker(format!("kafka-{node}")))
 }
 
 impl PartHandle<'_> {

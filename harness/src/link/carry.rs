@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -108,9 +109,9 @@ impl Link {
             return Conditions::default();
         }
         if client.name.is_none() {
-            let (shared, peer, front) = (Arc::clone(&self.shared), client.peer, self.front);
+            let (shared, peer, front, asked) = (Arc::clone(&self.shared), client.peer, self.front, Instant::now());
             // It reads much of `/proc`, and others want to go on meanwhile.
-            let found = tokio::task::spawn_blocking(move || shared.sources.of(peer, front)).await;
+            let found = tokio::task::spawn_blocking(move || shared.sources.of(peer, front, asked)).await;
             client.name = found.ok().flatten();
         }
         // Where nobody was found it is asked again the next time: a process may have been about to begin.

@@ -6,11 +6,11 @@
 
 use kafka_protocol::messages::{
     ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
-    ProduceResponse, SyncGroupRequest, SyncGroupResponse,
+    DeleteTopicsResponse, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    ProduceRequest, ProduceResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
@@ -50,6 +50,7 @@ calls! {
     LeaveGroup 5 LeaveGroupRequest => LeaveGroupResponse;
     OffsetCommit 8 OffsetCommitRequest => OffsetCommitResponse;
     OffsetFetch 8 OffsetFetchRequest => OffsetFetchResponse;
+    DescribeQuorum 0 DescribeQuorumRequest => DescribeQuorumResponse;
     DeleteGroups 2 DeleteGroupsRequest => DeleteGroupsResponse;
     InitProducerId 4 InitProducerIdRequest => InitProducerIdResponse;
 }

@@ -20,6 +20,19 @@ pub(crate) async fn outbox_is(stage: &Stage<'_, Concert>, states: &[&str]) -> Ve
     Ok(())
 }
 
+/// Waits until a payment was sent and not acknowledged.
+pub(crate) async fn an_attempt_has_failed(stage: &Stage<'_, Concert>) -> Verdict {
+    let database = stage.database().await?;
+    let failed = "SELECT count(*) FROM payment_outbox WHERE attempts > 0 AND status = 'INIT'";
+    eventually(async || match sqlx::query_scalar::<_, i64>(failed).fetch_one(&database).await {
+        Ok(0) => Err("no attempt has failed".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    })
+    .await?;
+    Ok(())
+}
+
 /// Everyone who has a reservation of the seat.
 pub(crate) async fn holders(stage: &Stage<'_, Concert>, seat: SeatId) -> Result<Vec<UserId>, StageError> {
     let database = stage.database().await?;

@@ -5,6 +5,7 @@
 mod brokers;
 mod instances;
 mod load;
+mod network;
 mod stores;
 
 use fixtures::Stage;

@@ -1,13 +1,11 @@
 //! Brokers die and come back.
 
-use fixtures::Stage;
-use fixtures::concert::{self, Concert};
-use greenroom::plan::Kind;
-use greenroom::scenario::{Failure, Verdict};
+use fixtures::concert;
+use greenroom::scenario::Verdict;
 use greenroom::spec::Layout;
 
 use super::{brokers_are_missed, each_paid_once};
-use crate::ledger::{outbox, outbox_is};
+use crate::ledger::{an_attempt_has_failed, outbox, outbox_is};
 use crate::sales::held_seats;
 
 /// Goal: with one broker of three away, payments go on; with it back, all is as before.
@@ -43,6 +41,7 @@ fn two_brokers_lost_and_back() -> Verdict {
         stage.kafka().broker(2).kill().await?;
         stage.kafka().broker(3).kill().await?;
         stage.concert.pay_for(&held[1]).await?;
+        an_attempt_has_failed(stage).await?;
         assert_eq!(outbox(stage).await?, ["SUCCESS", "INIT"]);
 
         stage.kafka().broker(2).restart().await?;
@@ -59,31 +58,19 @@ fn two_brokers_lost_and_back() -> Verdict {
     })
 }
 
-/// The broker that leads the quorum, as the brokers themselves have written down: the vote of the latest epoch.
-fn quorum_leader(stage: &mut Stage<'_, Concert>) -> Result<u16, Failure> {
-    let mut latest = None;
-    for part in stage.environment().plan().parts.iter().filter(|part| part.kind == Kind::Kafka) {
-        let path = part.directory.join(&part.name).join("data/__cluster_metadata-0/quorum-state");
-        let state: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-        latest = latest.max(state["leaderEpoch"].as_u64().zip(state["leaderId"].as_u64()));
-    }
-    let (_, leader) = latest.ok_or_else(|| Failure::new("no broker knows a leader of the quorum"))?;
-    Ok(u16::try_from(leader)?)
-}
-
 /// Goal: the death of the broker that leads the quorum is a death like any other: the others elect, and payments go on.
 #[test]
 fn the_quorum_leader_killed() -> Verdict {
     concert::adjusted().layout(Layout::Separate).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 3).await?;
-        let leader = quorum_leader(stage)?;
+        let leader = stage.kafka().quorum_leader().await?;
         stage.kafka().broker(leader).kill().await?;
         for held in &held {
             stage.concert.pay_for(held).await?;
         }
         outbox_is(stage, &["SUCCESS"; 3]).await?;
-        assert_ne!(quorum_leader(stage)?, leader, "nobody else was elected");
+        assert_ne!(stage.kafka().quorum_leader().await?, leader, "nobody else was elected");
         stage.kafka().broker(leader).restart().await?;
         stage.kafka().in_sync(3, &[1, 2, 3]).await?;
         each_paid_once(stage, &held).await

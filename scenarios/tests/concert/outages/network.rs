@@ -1,0 +1,105 @@
+//! Ways break: between the service and brokers, and between brokers. Nobody dies.
+
+use fixtures::Stage;
+use fixtures::concert::{self, Concert};
+use greenroom::scenario::{Verdict, eventually};
+use greenroom::spec::{Layout, Links};
+
+use super::{brokers_are_missed, each_paid_once};
+use crate::gate::{CHANGE_OF_STATUS, Gate};
+use crate::ledger::{an_attempt_has_failed, outbox_is, waiting_for_a_lock};
+use crate::sales::held_seats;
+
+/// Goal: a service that does not reach the leader of a partition of `payment` pays when it does again, without help.
+/// Method: the five payments lie in all three partitions, each of which another broker leads. The way to one of them
+/// lets nothing through until an attempt has failed.
+#[test]
+fn parted_from_a_leader() -> Verdict {
+    concert::adjusted().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
+        brokers_are_missed(stage);
+        let held = held_seats(stage, 5).await?;
+        let leader = stage.kafka().leader_of("payment", 0).await?;
+        stage.kafka().link("concert", leader).blackhole().await?;
+        for held in &held {
+            stage.concert.pay_for(held).await?;
+        }
+        an_attempt_has_failed(stage).await?;
+        stage.kafka().link("concert", leader).heal().await?;
+        each_paid_once(stage, &held).await
+    })
+}
+
+/// Goal: the same where connections break instead of falling silent.
+#[test]
+fn cut_off_from_a_leader() -> Verdict {
+    concert::adjusted().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
+        brokers_are_missed(stage);
+        let held = held_seats(stage, 5).await?;
+        let leader = stage.kafka().leader_of("payment", 0).await?;
+        stage.kafka().link("concert", leader).cut().await?;
+        for held in &held {
+            stage.concert.pay_for(held).await?;
+        }
+        an_attempt_has_failed(stage).await?;
+        stage.kafka().link("concert", leader).heal().await?;
+        each_paid_once(stage, &held).await
+    })
+}
+
+/// Goal: a broker that is parted from the others, and which the service still reaches, takes no payment with it.
+/// Method: it leads a partition of `payment`. Payments are asked for while it still believes that it leads, when the
+/// others have missed it, and when it is back. What it took alone it did not acknowledge, and it is sent again.
+#[test]
+fn a_broker_parted_from_the_others() -> Verdict {
+    concert::adjusted().layout(Layout::Separate).links(Links::All).scenario(async |stage| {
+        brokers_are_missed(stage);
+        let held = held_seats(stage, 5).await?;
+        let parted = stage.kafka().leader_of("payment", 0).await?;
+        let others: Vec<u16> = (1..=3).filter(|id| *id != parted).collect();
+        stage.kafka().isolate(parted).await?;
+        stage.concert.pay_for(&held[0]).await?;
+        stage.concert.pay_for(&held[1]).await?;
+        stage.kafka().in_sync(2, &others).await?;
+        stage.concert.pay_for(&held[2]).await?;
+        stage.concert.pay_for(&held[3]).await?;
+        stage.kafka().rejoin(parted).await?;
+        stage.kafka().in_sync(3, &[1, 2, 3]).await?;
+        stage.concert.pay_for(&held[4]).await?;
+        each_paid_once(stage, &held).await
+    })
+}
+
+/// Goal: an offset whose commit is lost with its connection is committed all the same, and nobody has to restart.
+/// Method: the answer is in the service's hands, held up by the gate, when nothing reaches the coordinator of its group
+/// any more. The answer is dealt with, its commit goes nowhere, and then the connection breaks. Settling demands that the
+/// group is not behind.
+#[test]
+fn a_commit_lost_with_its_connection() -> Verdict {
+    concert::adjusted().links(Links::Clients).scenario(async |stage| {
+        let held = held_seats(stage, 1).await?;
+        let gate = Gate::at(CHANGE_OF_STATUS, stage.database().await?).await?;
+        stage.concert.pay_for(&held[0]).await?;
+        gate.held_up().await?;
+        the_answer_has_come(stage).await?;
+        let coordinator = stage.kafka().leader_of("__consumer_offsets", 0).await?;
+        stage.kafka().link("concert", coordinator).requests().blackhole().await?;
+        gate.open().await?;
+        outbox_is(stage, &["SUCCESS"]).await?;
+        stage.kafka().link("concert", coordinator).cut().await?;
+        stage.kafka().link("concert", coordinator).heal().await?;
+        each_paid_once(stage, &held).await
+    })
+}
+
+/// Waits until the service has the answer of a payment that the relay still holds.
+async fn the_answer_has_come(stage: &Stage<'_, Concert>) -> Verdict {
+    let database = stage.database().await?;
+    eventually(async || match waiting_for_a_lock(&database).await {
+        // One is the relay at the gate.
+        Ok(0 | 1) => Err("the answer does not wait for the row of its payment".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    })
+    .await?;
+    Ok(())
+}
