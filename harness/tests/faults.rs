@@ -169,3 +169,37 @@ fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
         Ok(())
     })
 }
+
+/// Goal: faults are over when a story ends: the next environment is as new.
+/// Method: a story breaks all that can be broken and takes nothing back. In the next one, made from the same description,
+/// no way has a fault, every part answers, and the brokers are whole and empty.
+#[test]
+fn the_next_environment_is_as_new() -> Verdict {
+    let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n[redis]\n";
+    scenario::run(spec(text), async |environment| {
+        Producer::of(environment)?.send(NewRecord::to("orders").value("the first story's")).await?;
+        environment.kafka().isolate(1).await?;
+        environment.kafka().link(OUTSIDE, 1).cut().await?;
+        environment.links_to("kafka-2").delay(SOON).await?;
+        environment.links_to("redis").blackhole().await?;
+        environment.kafka().broker(2).kill().await?;
+        environment.kafka().broker(3).pause().await?;
+        environment.redis().pause().await?;
+        Ok(())
+    })?;
+    scenario::run(spec(text), async |environment| {
+        for part in ["kafka-1", "kafka-2", "redis"] {
+            let whole = report::chain(&environment.links_to(part).heal().await.expect_err("it is whole"));
+            assert!(whole.contains("has no fault to take back"), "{whole}");
+        }
+        let whole = report::chain(&environment.kafka().rejoin(1).await.expect_err("it is not isolated"));
+        assert!(whole.contains("has no fault to take back"), "{whole}");
+        assert_eq!(ping(environment, SOON).await, Ok("PONG".to_owned()));
+        environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+        Producer::of(environment)?.send(NewRecord::to("orders").value("the second's")).await?;
+        let seen = environment.observe().await?;
+        let values: Vec<_> = seen.records("orders").iter().map(|record| record.value.as_deref()).collect();
+        assert_eq!(values, [Some(&b"the second's"[..])]);
+        Ok(())
+    })
+}
