@@ -158,7 +158,7 @@ fn brokers_deadline() -> tokio::time::Instant {
 
 /// A node id as this handle counts brokers.
 fn broker_id(node: i32) -> Result<u16, EnvironmentError> {
-    u16::try_from(node).map_err(|_| EnvironmentError::NoBroker(format!("kafka-{node}")))
+    u16::try_from(node).map_err(|_negative| EnvironmentError::NoBroker(format!("kafka-{node}")))
 }
 
 impl PartHandle<'_> {
