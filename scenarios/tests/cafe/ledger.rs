@@ -6,7 +6,7 @@ use std::time::Duration;
 use fixtures::Stage;
 use fixtures::cafe::{Cafe, OrderNumber};
 use greenroom::drive::{Event, EventError, EventStream};
-use greenroom::scenario::Failure;
+use greenroom::scenario::{Failure, eventually};
 use serde_json::Value;
 
 /// How long an announcement may take to come.
@@ -26,6 +26,19 @@ pub(crate) fn without_gap_or_duplicate(numbers: &[OrderNumber]) -> Result<(), Fa
             return Err(Failure::new(format!("number {expected} of {date} was not given, but a later one was")));
         }
     }
+    Ok(())
+}
+
+/// Waits until two sessions of the database, at least, wait for others.
+pub(crate) async fn two_wait_for_a_lock(stage: &Stage<'_, Cafe>) -> Result<(), Failure> {
+    let database = stage.database().await?;
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(async || match sqlx::query_scalar::<_, i64>(waiting).fetch_one(&database).await {
+        Ok(count) if count >= 2 => Ok(()),
+        other => Err(format!("two orders do not wait to be stored: {other:?}")),
+    })
+    .await?;
     Ok(())
 }
 

@@ -7,13 +7,23 @@ use fixtures::{Adjustments, Refusal, Stage};
 use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict};
 
-use crate::ledger::{rows, stored, without_gap_or_duplicate};
+use crate::ledger::{rows, stored, two_wait_for_a_lock, without_gap_or_duplicate};
 
-/// Fifty orders at once, at both instances in turn, answered with their numbers.
+/// Fifty orders at once, at both instances in turn, answered with their numbers. Nobody stores one before somebody else
+/// wants to: what each of them knew of the others' orders is then no matter of luck.
 async fn fifty_at_once(stage: &Stage<'_, Cafe>) -> Result<Vec<cafe::Answered>, Failure> {
     let instances = [stage.instance(1)?, stage.instance(2)?];
-    let burst = burst(50, 0..50, async |index: usize| instances[index % 2].order(&NewOrder::of("홍차", 1)).await).await;
-    Ok(burst.answers.into_iter().collect::<Result<_, _>>()?)
+    let mut door = stage.database().await?.begin().await?;
+    sqlx::query("LOCK TABLE cafe_order IN SHARE ROW EXCLUSIVE MODE").execute(&mut *door).await?;
+    let opened = async {
+        two_wait_for_a_lock(stage).await?;
+        door.rollback().await?;
+        Ok::<_, Failure>(())
+    };
+    let orders = burst(50, 0..50, async |index: usize| instances[index % 2].order(&NewOrder::of("홍차", 1)).await);
+    let (opened, orders) = tokio::join!(opened, orders);
+    opened?;
+    Ok(orders.answers.into_iter().collect::<Result<_, _>>()?)
 }
 
 /// The story of fifty orders, for a sound service and for a broken one.
