@@ -2,6 +2,7 @@
 
 use fixtures::Stage;
 use fixtures::concert::{self, Concert};
+use greenroom::environment::{EnvironmentError, LinkHandle};
 use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::{Layout, Links};
 
@@ -10,16 +11,14 @@ use crate::gate::{CHANGE_OF_STATUS, Gate};
 use crate::ledger::{an_attempt_has_failed, outbox_is, waiting_for_a_lock};
 use crate::sales::held_seats;
 
-/// Goal: a service that does not reach the leader of a partition of `payment` pays when it does again, without help.
-/// Method: the five payments lie in all three partitions, each of which another broker leads. The way to one of them
-/// lets nothing through until an attempt has failed.
-#[test]
-fn parted_from_a_leader() -> Verdict {
+/// The five payments lie in all three partitions of `payment`, each of which another broker leads. The way to one of them
+/// is broken until an attempt has failed.
+fn without_a_leader(broken: impl AsyncFnOnce(LinkHandle<'_>) -> Result<(), EnvironmentError>) -> Verdict {
     concert::adjusted().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 5).await?;
         let leader = stage.kafka().leader_of("payment", 0).await?;
-        stage.kafka().link("concert", leader).blackhole().await?;
+        broken(stage.kafka().link("concert", leader)).await?;
         for held in &held {
             stage.concert.pay_for(held).await?;
         }
@@ -29,21 +28,17 @@ fn parted_from_a_leader() -> Verdict {
     })
 }
 
+/// Goal: a service to which the leader of a partition of `payment` has fallen silent pays when it speaks again, without
+/// help.
+#[test]
+fn parted_from_a_leader() -> Verdict {
+    without_a_leader(async |way| way.blackhole().await)
+}
+
 /// Goal: the same where connections break instead of falling silent.
 #[test]
 fn cut_off_from_a_leader() -> Verdict {
-    concert::adjusted().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
-        brokers_are_missed(stage);
-        let held = held_seats(stage, 5).await?;
-        let leader = stage.kafka().leader_of("payment", 0).await?;
-        stage.kafka().link("concert", leader).cut().await?;
-        for held in &held {
-            stage.concert.pay_for(held).await?;
-        }
-        an_attempt_has_failed(stage).await?;
-        stage.kafka().link("concert", leader).heal().await?;
-        each_paid_once(stage, &held).await
-    })
+    without_a_leader(async |way| way.cut().await)
 }
 
 /// Goal: a broker that is parted from the others, and which the service still reaches, takes no payment with it.
