@@ -3,7 +3,9 @@
 //! Each round starts brokers with links and brokers without, every second round the other way about, and lets the same
 //! client (librdkafka) do the same work on each, one after the other:
 //!
-//! * *Produce*: records of 1 KiB with `acks=all`, batched, from the first call until the last is acknowledged.
+//! * *Produce*: records of 1 KiB with `acks=all`, batched, from the first call until the last is acknowledged; after as
+//!   much work of the same kind as makes the brokers' compiler come to rest, because what it does in the first second is
+//!   more than any link costs.
 //! * *Consume*: all of them by `assign`, from the call until the last has come.
 //! * *Latency*: one record after the other with `acks=all`; the median of a round.
 //!
@@ -31,9 +33,11 @@ use super::{infrastructure, lent, machine};
 /// Where everything is sent.
 const TOPIC: &str = "greenroom.bench";
 const PARTITIONS: u16 = 3;
-/// How many records are sent, and how large each is in bytes: 64 MiB, and thrice that on the brokers.
-const RECORDS: usize = 64 * 1024;
 const RECORD_BYTES: usize = 1024;
+/// How many records are sent before anything counts: 64 MiB.
+const WARMING_RECORDS: usize = 64 * 1024;
+/// How many records are sent then: 256 MiB, and thrice that on the brokers.
+const RECORDS: usize = 256 * 1024;
 /// How many records are sent one after the other.
 const SINGLE_RECORDS: usize = 400;
 /// How long each part of the work may take.
@@ -117,8 +121,9 @@ async fn measure(ground: &Ground, spec: Spec) -> anyhow::Result<Times> {
     let brokers = lent.lease.plan.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let latency = one_by_one(&brokers).await?;
     let (produce, consume) = tokio::task::spawn_blocking(move || {
-        let produce = produce(&brokers)?;
-        anyhow::Ok((produce, consume(&brokers)?))
+        produce(&brokers, WARMING_RECORDS)?;
+        let produce = produce(&brokers, RECORDS)?;
+        anyhow::Ok((produce, consume(&brokers, WARMING_RECORDS + RECORDS)?))
     })
     .await??;
     lent.lease.release().await?;
@@ -150,13 +155,13 @@ async fn one_by_one(brokers: &str) -> anyhow::Result<f64> {
     Ok(figures::median(&times))
 }
 
-fn produce(brokers: &str) -> anyhow::Result<f64> {
+fn produce(brokers: &str, records: usize) -> anyhow::Result<f64> {
     let mut config = config(brokers);
     config.set("linger.ms", "5").set("batch.size", "262144").set("queue.buffering.max.messages", "20000");
     let producer: BaseProducer = config.create().context("make a producer")?;
     let payload = [7; RECORD_BYTES];
     let begun = Instant::now();
-    for number in 0..RECORDS {
+    for number in 0..records {
         let partition = i32::try_from(number % usize::from(PARTITIONS))?;
         let mut record = BaseRecord::<(), _>::to(TOPIC).partition(partition).payload(payload.as_slice());
         while let Err((error, unsent)) = producer.send(record) {
@@ -170,7 +175,7 @@ fn produce(brokers: &str) -> anyhow::Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-fn consume(brokers: &str) -> anyhow::Result<f64> {
+fn consume(brokers: &str, records: usize) -> anyhow::Result<f64> {
     let consumer: BaseConsumer =
         config(brokers).set("group.id", "greenroom.bench").create().context("make a consumer")?;
     let mut assignment = TopicPartitionList::new();
@@ -179,7 +184,7 @@ fn consume(brokers: &str) -> anyhow::Result<f64> {
     }
     let begun = Instant::now();
     consumer.assign(&assignment).context("assign the partitions")?;
-    let mut left = RECORDS;
+    let mut left = records;
     while left > 0 {
         ensure!(begun.elapsed() < DEADLINE, "{left} records did not come");
         match consumer.poll(Duration::from_millis(100)) {
@@ -200,13 +205,13 @@ fn rows(rounds: &[Round]) -> Vec<Row> {
     };
     let (seconds, ms, times) = (Unit::Seconds, Unit::Milliseconds, Unit::Times);
     vec![
-        row("produce 64 MiB, with links", seconds, None, |round| round.linked.produce),
-        row("produce 64 MiB, without", seconds, None, |round| round.bare.produce),
+        row("produce 256 MiB, with links", seconds, None, |round| round.linked.produce),
+        row("produce 256 MiB, without", seconds, None, |round| round.bare.produce),
         row("produce: with / without", times, Some(Goal::Median(1.05)), |round| {
             round.linked.produce / round.bare.produce
         }),
-        row("consume 64 MiB, with links", seconds, None, |round| round.linked.consume),
-        row("consume 64 MiB, without", seconds, None, |round| round.bare.consume),
+        row("consume 320 MiB, with links", seconds, None, |round| round.linked.consume),
+        row("consume 320 MiB, without", seconds, None, |round| round.bare.consume),
         row("consume: with / without", times, Some(Goal::Median(1.05)), |round| {
             round.linked.consume / round.bare.consume
         }),
