@@ -34,6 +34,13 @@ async fn ping(environment: &Environment, patience: Duration) -> Result<String, S
     }
 }
 
+/// Threads of a process that do not stand still. What cannot be read has ended.
+fn going_on(pid: i32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    stats.filter(|stat| !stat.contains(") T ")).collect()
+}
+
 /// Goal: every verb does to a part and to the way to it what it says, until it is taken back.
 #[test]
 fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
@@ -138,7 +145,8 @@ fn a_database_that_is_restarted_has_its_rows() -> Verdict {
     })
 }
 
-/// Goal: a broker that is parted from the others is missed by them and by nobody else, and comes back; a killed one too.
+/// Goal: a broker that is parted from the others is missed by them and by nobody else, and comes back; a killed one too,
+/// also where it stood still.
 /// Method: layout separate. The parted broker leaves every in-sync set, so `acks=all` goes on with the other two, and the
 /// cluster is whole again when all brokers list all brokers and every replica is in sync.
 #[test]
@@ -159,6 +167,13 @@ fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
         environment.kafka().rejoin(2).await?;
         assert!(environment.kafka().rejoin(2).await.is_err());
         environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+
+        // A paused broker stands still when that is answered, and not a little later.
+        let parts = environment.summary().await?.parts;
+        let second = parts.iter().find(|part| part.name == "kafka-2").and_then(|part| part.pid).expect("it runs");
+        assert_ne!(going_on(second), [""; 0]);
+        environment.kafka().broker(2).pause().await?;
+        assert_eq!(going_on(second), [""; 0]);
 
         environment.kafka().broker(2).kill().await?;
         producer.send(NewRecord::to("orders").value("without the second")).await?;

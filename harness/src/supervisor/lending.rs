@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::protocol::{Action, Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
 use super::serve::Server;
-use super::tenancy::{KILL_LIMIT, Tenancy};
+use super::tenancy::{SIGNAL_LIMIT, Tenancy};
 use crate::link::{self, LinkError};
 use crate::plan::{Plan, Site};
 use crate::report::Problem;
@@ -278,7 +278,7 @@ fn is_one_of_many(tenancy: &Tenancy, part: &str) -> bool {
     tenancy.plan.layout == Some(Layout::Colocated) && link::is_broker(part)
 }
 
-/// Signals a part; one that is killed has ended when this returns.
+/// Signals a part; when this returns, one that is killed has ended, and one that is paused stands still.
 async fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Result<(), Problem> {
     if !tenancy.signal(part, signal).await {
         let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
@@ -287,8 +287,17 @@ async fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Result<
         }
         return Err(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))));
     }
-    if signal == PartSignal::Kill && !tenancy.processes.ended(part, KILL_LIMIT).await {
-        return Err(Problem::new(format!("{part} was killed and has not ended after {} s", KILL_LIMIT.as_secs())));
+    let missing = match signal {
+        PartSignal::Kill => {
+            (!tenancy.processes.ended(part, SIGNAL_LIMIT).await).then_some("was killed and has not ended")
+        }
+        PartSignal::Pause => {
+            (!tenancy.stands_still(part, SIGNAL_LIMIT).await).then_some("was paused and does not stand still")
+        }
+        PartSignal::Stop | PartSignal::Resume => None,
+    };
+    match missing {
+        Some(missing) => Err(Problem::new(format!("{part} {missing} after {} s", SIGNAL_LIMIT.as_secs()))),
+        None => Ok(()),
     }
-    Ok(())
 }

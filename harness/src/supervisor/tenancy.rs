@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::addresses::Claim;
@@ -19,8 +20,8 @@ use crate::wire::InternalTopics;
 
 /// How long an ended part may take before it is killed.
 const END_LIMIT: Duration = Duration::from_millis(800);
-/// How long a part that is killed may take to end.
-pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a part may take to end when it is killed, and to stand still when it is paused.
+pub(super) const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// One environment: what runs, who holds it, how far it is.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Tenancy {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(), StartError> {
         let processes = Arc::clone(&self.processes);
-        let own = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
+        let own = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
         let sessions = move || {
             let mut sessions = processes.sessions();
             sessions.insert(own, SUPERVISOR.to_owned());
@@ -87,8 +88,8 @@ impl Tenancy {
 
     /// Starts one part again; kills it first where it runs.
     pub(super) async fn restart(&self, part: &str, spawner: &Spawner) -> Result<(), StartError> {
-        if self.signal(part, PartSignal::Kill).await && !self.processes.ended(part, KILL_LIMIT).await {
-            return Err(StartError::Lingers { part: part.to_owned(), waited_ms: KILL_LIMIT.as_millis() });
+        if self.signal(part, PartSignal::Kill).await && !self.processes.ended(part, SIGNAL_LIMIT).await {
+            return Err(StartError::Lingers { part: part.to_owned(), waited_ms: SIGNAL_LIMIT.as_millis() });
         }
         let (events, _unheard) = mpsc::unbounded_channel();
         let steps = Steps { tenancy: self, events };
@@ -123,14 +124,30 @@ impl Tenancy {
         }
     }
 
+    /// Waits until a part that was paused stands still; `false` if `limit` passed before.
+    pub(super) async fn stands_still(&self, part: &str, limit: Duration) -> bool {
+        let Some(leader) = self.processes.pid_of(part) else { return true };
+        let directory = self.followed(part);
+        let standing = move || {
+            let followers = directory.map(|directory| runtime::servers_in(&directory)).unwrap_or_default();
+            runtime::stand_still(Pid::from_raw(leader), &followers, limit)
+        };
+        tokio::task::spawn_blocking(standing).await.unwrap_or(false)
+    }
+
     /// Signals the processes that a part has put into sessions of their own, as PostgreSQL does with each.
     async fn signal_followers(&self, part: &str, signal: Signal) {
-        if let Some(part) = self.plan.part(part).filter(|part| matches!(part.kind, Kind::Postgres { .. })) {
-            let directory = part.directory.clone();
+        if let Some(directory) = self.followed(part) {
             let signalled = move || runtime::signal_each(&runtime::servers_in(&directory), signal);
             // It may panic only where the supervisor ends.
             let _ = tokio::task::spawn_blocking(signalled).await;
         }
+    }
+
+    /// Where the processes of a part work that it has put into sessions of their own; absent where it does not.
+    fn followed(&self, part: &str) -> Option<PathBuf> {
+        let part = self.plan.part(part).filter(|part| matches!(part.kind, Kind::Postgres { .. }))?;
+        Some(part.directory.clone())
     }
 
     /// Breaks or heals links.
