@@ -21,7 +21,7 @@ use crate::attempts::Attempts;
 use crate::spec::{IdleSpec, SettleSpec};
 
 /// Pause between two looks.
-const INTERVAL: Duration = Duration::from_millis(5);
+const INTERVAL: Duration = Duration::from_millis(20);
 /// Longest wait for one answer over HTTP.
 const ANSWER: Duration = Duration::from_secs(2);
 
