@@ -1,7 +1,7 @@
-//! What the café refuses, and that it says why.
+//! What the café offers and what it refuses, and that it says why.
 
-use fixtures::Refusal;
-use fixtures::cafe;
+use fixtures::cafe::{self, Cafe};
+use fixtures::{Refusal, Stage};
 use greenroom::drive::OpenError;
 use greenroom::scenario::Verdict;
 
@@ -49,18 +49,15 @@ const SPOILT: [(&str, &str, &str); 33] = [
 /// Stands for a text of one character more than may be.
 const LONG: &str = "LONG";
 
-/// Goal: every wrong field is refused with 400 and named; nothing is stored and no number is used up.
-/// Method: one good order, spoilt in one place at a time; then the good one, which gets number 1, and the largest.
+/// Goal: what is wrong is refused with its name; nothing is stored and no number is used up.
+/// Method: everything wrong; then a good order, which gets number 1, and the largest.
 #[test]
-fn wrong_fields_are_named() -> Verdict {
+fn what_is_wrong_is_named() -> Verdict {
     cafe::scenario(async |stage| {
-        let long = format!("\"{}\"", "x".repeat(256));
-        for (from, to, field) in SPOILT {
-            assert!(ORDER.contains(from), "nothing is spoilt by {from}");
-            let to = if to == LONG { &long } else { to };
-            let refusal = stage.order.order_bytes(ORDER.replacen(from, to, 1)).await.refused()?;
-            assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{from} → {to}");
-        }
+        the_menu_has_eight_drinks(stage).await?;
+        wrong_fields_are_named(stage).await?;
+        what_is_no_order_is_refused(stage).await?;
+        what_is_no_number_is_refused(stage).await?;
         assert_eq!(rows(stage, "cafe_order").await?, 0);
         assert_eq!(stage.order.order_bytes(ORDER).await?.order_number.sequence, 1);
         let largest = stage.order.order_bytes(ORDER.replacen("\"amount\":2", "\"amount\":99", 1)).await?;
@@ -69,63 +66,72 @@ fn wrong_fields_are_named() -> Verdict {
     })
 }
 
-/// Goal: what is no order at all is refused with 400, with what is wrong with it, and so is a number that is none.
-/// Method: bodies that are empty, no JSON, no UTF-8, no object, too long, or without or with too many lines.
-#[test]
-fn what_is_no_order_is_refused() -> Verdict {
-    cafe::scenario(async |stage| {
-        let lines = "{},".repeat(101);
-        let too_many = format!(r#"{{"order":[{}],"payment":{{}},"takeout":true}}"#, lines.trim_end_matches(','));
-        let too_long = ORDER.replacen("1234", &"1".repeat(70_000), 1);
-        for (body, field) in [
-            (&b"\xff\xfe"[..], "body"),
-            (b"{\"order\":[{\"name\":\"\xff\"}]}", "body"),
-            (b"", "body"),
-            (b"[]", "body"),
-            (b"{\"order\":", "body"),
-            (too_long.as_bytes(), "body"),
-            (b"{}", "order"),
-            (br#"{"order":[],"payment":{},"takeout":true}"#, "order"),
-            (br#"{"order":{},"payment":{},"takeout":true}"#, "order"),
-            (too_many.as_bytes(), "order"),
-        ] {
-            let refusal = stage.order.order_bytes(body).await.refused()?;
-            assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{refusal}");
-        }
-        for wrong in ["yesterday", "20261120001", "2026112000001", "20261120000x"] {
-            let refusal = stage.order.get(format!("/order/{wrong}")).refused().await?;
-            assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some("number")), "{wrong}");
-        }
-        assert_eq!(stage.order.get("/order/202611200001").refused().await?.code(), (404, "COMMON_404"));
-        // Whoever comes back to the barista with something that is no event's id is told so too.
-        for wrong in ["yesterday", "-1", "1.5", "99999999999999999999"] {
-            match stage.announcements(Some(wrong)).await {
-                Err(OpenError::Refused { status, .. }) => assert_eq!(status, 400, "{wrong}"),
-                other => panic!("{wrong}: {:?}", other.err()),
-            }
-        }
-        assert_eq!(rows(stage, "cafe_order").await?, 0);
-        Ok(())
-    })
+/// One good order, spoilt in one place at a time.
+async fn wrong_fields_are_named(stage: &Stage<'_, Cafe>) -> Verdict {
+    let long = format!("\"{}\"", "x".repeat(256));
+    for (from, to, field) in SPOILT {
+        assert!(ORDER.contains(from), "nothing is spoilt by {from}");
+        let to = if to == LONG { &long } else { to };
+        let refusal = stage.order.order_bytes(ORDER.replacen(from, to, 1)).await.refused()?;
+        assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{from} → {to}");
+    }
+    Ok(())
 }
 
-/// Goal: the menu is the contract's, in its language and order.
-#[test]
-fn the_menu_has_eight_drinks() -> Verdict {
-    cafe::scenario(async |stage| {
-        let menu = stage.order.menu().await?;
-        let menu: Vec<_> = menu.iter().map(|drink| (drink.name.as_str(), drink.price, drink.seconds)).collect();
-        let expected = [
-            ("에스프레소", 3000, 3.0),
-            ("아메리카노", 3500, 3.5),
-            ("카푸치노", 4000, 5.0),
-            ("라떼", 4000, 5.0),
-            ("플랫 화이트", 4500, 5.0),
-            ("마키아토", 4500, 6.0),
-            ("모카", 4500, 6.0),
-            ("홍차", 3500, 2.0),
-        ];
-        assert_eq!(menu, expected);
-        Ok(())
-    })
+/// Bodies that are empty, no JSON, no UTF-8, no object, too long, or without or with too many lines.
+async fn what_is_no_order_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
+    let lines = "{},".repeat(101);
+    let too_many = format!(r#"{{"order":[{}],"payment":{{}},"takeout":true}}"#, lines.trim_end_matches(','));
+    let too_long = ORDER.replacen("1234", &"1".repeat(70_000), 1);
+    for (body, field) in [
+        (&b"\xff\xfe"[..], "body"),
+        (b"{\"order\":[{\"name\":\"\xff\"}]}", "body"),
+        (b"", "body"),
+        (b"[]", "body"),
+        (b"{\"order\":", "body"),
+        (too_long.as_bytes(), "body"),
+        (b"{}", "order"),
+        (br#"{"order":[],"payment":{},"takeout":true}"#, "order"),
+        (br#"{"order":{},"payment":{},"takeout":true}"#, "order"),
+        (too_many.as_bytes(), "order"),
+    ] {
+        let refusal = stage.order.order_bytes(body).await.refused()?;
+        assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some(field)), "{refusal}");
+    }
+    Ok(())
+}
+
+/// Numbers and event ids that are none, or nobody's.
+async fn what_is_no_number_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
+    for wrong in ["yesterday", "20261120001", "2026112000001", "20261120000x"] {
+        let refusal = stage.order.get(format!("/order/{wrong}")).refused().await?;
+        assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some("number")), "{wrong}");
+    }
+    assert_eq!(stage.order.get("/order/202611200001").refused().await?.code(), (404, "COMMON_404"));
+    // Whoever comes back to the barista with something that is no event's id is told so too.
+    for wrong in ["yesterday", "-1", "1.5", "99999999999999999999"] {
+        match stage.announcements(Some(wrong)).await {
+            Err(OpenError::Refused { status, .. }) => assert_eq!(status, 400, "{wrong}"),
+            other => panic!("{wrong}: {:?}", other.err()),
+        }
+    }
+    Ok(())
+}
+
+/// The menu is the contract's, in its language and order.
+async fn the_menu_has_eight_drinks(stage: &Stage<'_, Cafe>) -> Verdict {
+    let menu = stage.order.menu().await?;
+    let menu: Vec<_> = menu.iter().map(|drink| (drink.name.as_str(), drink.price, drink.seconds)).collect();
+    let expected = [
+        ("에스프레소", 3000, 3.0),
+        ("아메리카노", 3500, 3.5),
+        ("카푸치노", 4000, 5.0),
+        ("라떼", 4000, 5.0),
+        ("플랫 화이트", 4500, 5.0),
+        ("마키아토", 4500, 6.0),
+        ("모카", 4500, 6.0),
+        ("홍차", 3500, 2.0),
+    ];
+    assert_eq!(menu, expected);
+    Ok(())
 }

@@ -1,37 +1,73 @@
 //! When batches go: by size, by age and at the end, and what arrives meanwhile.
 
-use fixtures::Adjustments;
 use fixtures::metrics::{self, Call, Metrics, Route, SENDER};
+use fixtures::{Adjustments, Stage};
 use greenroom::observe::Codec;
-use greenroom::scenario::Verdict;
+use greenroom::scenario::{Failure, Verdict};
 
 /// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
 /// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
-#[test]
-fn ten_groups_of_ten_go_as_one_compressed_batch() -> Verdict {
-    metrics::adjusted().variable("FLUSH_AGE", "1h").scenario(async |stage| {
-        let mut calls = Call::each(Route::First, 1..=40);
-        calls.extend(Call::each(Route::Second, 1..=30));
-        calls.extend(Call::each(Route::Decorated, 1..=29));
-        stage.sender.call_all(16, &calls).await?;
-        let status = stage.sender.status().await?;
-        assert_eq!((status.waiting, status.acknowledged, status.batches), (99, 0, 0));
+async fn ten_groups_of_ten_go_as_one_compressed_batch(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failure> {
+    let mut calls = Call::each(Route::First, 1..=40);
+    calls.extend(Call::each(Route::Second, 1..=30));
+    calls.extend(Call::each(Route::Decorated, 1..=29));
+    stage.sender.call_all(16, &calls).await?;
+    let status = stage.sender.status().await?;
+    assert_eq!((status.waiting, status.acknowledged, status.batches), (99, 0, 0));
 
-        let last = Call { route: Route::Decorated, text_length: 30 };
-        stage.sender.call(last.route, last.text_length).await?;
-        calls.push(last);
+    let last = Call { route: Route::Decorated, text_length: 30 };
+    stage.sender.call(last.route, last.text_length).await?;
+    calls.push(last);
+    stage.settle().await?;
+
+    stage.each_stored_once(&calls).await?;
+    let status = stage.sender.status().await?;
+    assert_eq!((status.waiting, status.acknowledged, status.batches), (0, 100, 1));
+    for (route, groups) in [(Route::First, 4), (Route::Second, 3), (Route::Decorated, 3)] {
+        let batches = stage.batches(route.topic()).await?;
+        let stored: Vec<_> = batches.iter().map(|batch| (batch.codec, batch.records)).collect();
+        assert_eq!(stored, vec![(Codec::Gzip, 10); groups], "{}", route.topic());
+    }
+    Ok(calls)
+}
+
+/// What is left waits for the end: twenty-three metrics of one topic and four of another, two groups complete and two
+/// not, when SIGTERM comes.
+fn story_of_an_end(adjustments: Adjustments<Metrics>) -> Verdict {
+    adjustments.variable("FLUSH_AGE", "1h").scenario(async |stage| {
+        let mut calls = ten_groups_of_ten_go_as_one_compressed_batch(stage).await?;
+        let mut left = Call::each(Route::First, 41..=63);
+        left.extend(Call::each(Route::Second, 31..=34));
+        stage.sender.call_all(9, &left).await?;
+        assert_eq!(stage.sender.status().await?.waiting, 27);
+        calls.extend(left);
+
+        let ended = stage.part(SENDER).stop().await?;
+        assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
+        stage.part(SENDER).restart().await?;
         stage.settle().await?;
-
         stage.each_stored_once(&calls).await?;
-        let status = stage.sender.status().await?;
-        assert_eq!((status.waiting, status.acknowledged, status.batches), (0, 100, 1));
-        for (route, groups) in [(Route::First, 4), (Route::Second, 3), (Route::Decorated, 3)] {
-            let batches = stage.batches(route.topic()).await?;
-            let stored: Vec<_> = batches.iter().map(|batch| (batch.codec, batch.records)).collect();
-            assert_eq!(stored, vec![(Codec::Gzip, 10); groups], "{}", route.topic());
-        }
         Ok(())
     })
+}
+
+/// Goal: what completes a batch goes at once, and a sender that is asked to end loses nothing.
+/// Method: [`story_of_an_end`].
+#[test]
+fn batches_go_by_size_and_at_the_end() -> Verdict {
+    story_of_an_end(metrics::adjusted())
+}
+
+/// Goal: the same story catches a sender that forgets its incomplete groups when it ends.
+/// Method: the broken variant plays it, and must be caught by the seven metrics that it lost.
+#[test]
+fn a_lost_partial_batch_is_caught() -> Verdict {
+    let broken = metrics::adjusted().forgetting_incomplete_groups();
+    let caught = story_of_an_end(broken).expect_err("the defect went unnoticed");
+    let caught = format!("{caught:?}");
+    let lost = "the store lost 7 metrics: FIRST_TOPIC ";
+    assert!(caught.contains(lost), "caught for another reason: {caught}");
+    Ok(())
 }
 
 /// Goal: a few metrics do not wait for more. Method: two calls of each route, and nothing else.
@@ -54,41 +90,6 @@ fn what_is_old_enough_goes() -> Verdict {
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
-}
-
-/// Twenty-three metrics of one topic and four of another wait, two groups complete and two not, when SIGTERM comes.
-fn story_of_an_end(adjustments: Adjustments<Metrics>) -> Verdict {
-    adjustments.variable("FLUSH_AGE", "1h").scenario(async |stage| {
-        let mut calls = Call::each(Route::First, 1..=23);
-        calls.extend(Call::each(Route::Second, 1..=4));
-        stage.sender.call_all(9, &calls).await?;
-        assert_eq!(stage.sender.status().await?.waiting, 27);
-
-        let ended = stage.part(SENDER).stop().await?;
-        assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
-        stage.part(SENDER).restart().await?;
-        stage.settle().await?;
-        stage.each_stored_once(&calls).await?;
-        Ok(())
-    })
-}
-
-/// Goal: a sender that is asked to end loses nothing. Method: [`story_of_an_end`].
-#[test]
-fn an_end_in_good_order_loses_nothing() -> Verdict {
-    story_of_an_end(metrics::adjusted())
-}
-
-/// Goal: the same story catches a sender that forgets its incomplete groups when it ends.
-/// Method: the broken variant plays it, and must be caught by the seven metrics that it lost.
-#[test]
-fn a_lost_partial_batch_is_caught() -> Verdict {
-    let broken = metrics::adjusted().forgetting_incomplete_groups();
-    let caught = story_of_an_end(broken).expect_err("the defect went unnoticed");
-    let caught = format!("{caught:?}");
-    let lost = "the store lost 7 metrics: FIRST_TOPIC ";
-    assert!(caught.contains(lost), "caught for another reason: {caught}");
-    Ok(())
 }
 
 /// Goal: what arrives while a batch is being sent is neither lost nor doubled.

@@ -1,7 +1,6 @@
 //! Stories of the batched metrics. Each has an environment of its own; where messages flow, a snapshot of everything
 //! that happened; and its law as a plain assertion.
 
-mod bounds;
 mod flushing;
 mod outages;
-mod records;
+mod refusals;

@@ -13,10 +13,10 @@ pub(crate) struct Settlement {
     pub(crate) outcome: Option<String>,
 }
 
-/// The settlements of all uploads.
-pub(crate) async fn settlements(stage: &Stage<'_, Subtasks>) -> Result<Vec<Settlement>, StageError> {
-    let database = stage.database().await?;
-    Ok(sqlx::query_as("SELECT asked_by, settled_by, outcome FROM upload").fetch_all(&database).await?)
+/// The settlements of a subtask's uploads.
+pub(crate) async fn settlements(stage: &Stage<'_, Subtasks>, subtask: i32) -> Result<Vec<Settlement>, StageError> {
+    let settlements = "SELECT asked_by, settled_by, outcome FROM upload WHERE subtask_id = $1";
+    Ok(sqlx::query_as(settlements).bind(subtask).fetch_all(&stage.database().await?).await?)
 }
 
 /// How many uploads have each outcome, as `done 3`, in alphabetical order.

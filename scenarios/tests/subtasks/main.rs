@@ -3,10 +3,10 @@
 
 mod instances;
 mod ledger;
-mod malformed;
 mod outages;
 mod outcomes;
 mod readiness;
+mod records;
 mod refusals;
 mod restarts;
 mod throng;

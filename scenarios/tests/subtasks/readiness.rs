@@ -1,6 +1,6 @@
 //! The reply subscription stands before the first request is accepted.
 
-use fixtures::Adjustments;
+use fixtures::Stage;
 use fixtures::subtasks::{self, API, Behaviour, Health, Outcome, Pattern, REPLY_TOPIC, Subtasks};
 use greenroom::scenario::{Failure, Verdict, eventually};
 use serde_json::json;
@@ -12,56 +12,39 @@ const LOST: &str = "the answer to the first request was lost: it lies in the rep
 
 /// Goal: the answer to the first request of all is heard, however quick the worker is.
 /// Method: request at once; then look where the answer lies, and whether the server heard it.
-fn first_request_is_answered(environment: Adjustments<Subtasks>) -> Verdict {
-    environment.scenario(async |stage| {
-        let subtask = stage.api.create("First").await?;
-        let upload = stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
-        let database = stage.database().await?;
-        eventually(async || match tally(&database).await {
-            Ok(tally) if tally == ["open 1"] => Err("the upload has no outcome".to_owned()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        })
-        .await?;
-        // The deadline may have come before the worker, on a busy machine; the worker answers all the same.
-        let replies = eventually(async || match stage.records(REPLY_TOPIC).await {
-            Ok(replies) if replies.len() == 1 => Ok(replies),
-            other => Err(format!("the worker should answer once, the reply topic holds {other:?}")),
-        })
-        .await?;
-        assert_eq!(header(&replies[0], "kafka_correlationId"), Some(upload.to_string()));
-        match stage.api.subtask(subtask).await?.outcome {
-            Some(Outcome::Done) => Ok(()),
-            Some(Outcome::TimedOut) => Err(Failure::new(LOST)),
-            other => Err(Failure::new(format!("the first request ended otherwise: {other:?}"))),
-        }
+async fn first_request_is_answered(stage: &Stage<'_, Subtasks>) -> Verdict {
+    let subtask = stage.api.create("First").await?;
+    let upload = stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
+    let database = stage.database().await?;
+    eventually(async || match tally(&database).await {
+        Ok(tally) if tally == ["open 1"] => Err("the upload has no outcome".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     })
+    .await?;
+    // The deadline may have come before the worker, on a busy machine; the worker answers all the same.
+    let replies = eventually(async || match stage.records(REPLY_TOPIC).await {
+        Ok(replies) if replies.len() == 1 => Ok(replies),
+        other => Err(format!("the worker should answer once, the reply topic holds {other:?}")),
+    })
+    .await?;
+    assert_eq!(header(&replies[0], "kafka_correlationId"), Some(upload.to_string()));
+    match stage.api.subtask(subtask).await?.outcome {
+        Some(Outcome::Done) => Ok(()),
+        Some(Outcome::TimedOut) => Err(Failure::new(LOST)),
+        other => Err(Failure::new(format!("the first request ended otherwise: {other:?}"))),
+    }
 }
 
-/// Goal: see [`first_request_is_answered`].
-#[test]
-fn the_first_request_is_answered() -> Verdict {
-    first_request_is_answered(subtasks::adjusted().variable("UPLOAD_TIMEOUT", "20s"))
-}
-
-/// Goal: the same scenario finds a server that subscribes too late, and for that reason.
-#[test]
-fn a_late_subscription_is_found() -> Verdict {
-    let found = subtasks::adjusted().late_subscription().variable("UPLOAD_TIMEOUT", "1s");
-    let found = first_request_is_answered(found);
-    let failure = format!("{:?}", found.expect_err("the planted defect was not found"));
-    assert!(failure.contains(LOST), "found for another reason: {failure}");
-    Ok(())
-}
-
-/// Goal: a server that cannot hear answers accepts nothing and says so; when it can, it says from where on it listens.
+/// Goal: see [`first_request_is_answered`]; and a server that cannot hear answers accepts nothing and says so; when it can,
+/// it says from where on it listens.
 /// Method: every reply partition is taken by somebody else while the server starts again.
 #[test]
 fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
-    subtasks::scenario(async |stage| {
-        let subtask = stage.api.create("First").await?;
-        stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
+    subtasks::adjusted().variable("UPLOAD_TIMEOUT", "20s").scenario(async |stage| {
+        first_request_is_answered(stage).await?;
         stage.settle().await?;
+        let subtask = stage.api.create("Second").await?;
         stage.part(API).kill().await?;
         let database = stage.database().await?;
         let mut holder = database.acquire().await?;
@@ -98,4 +81,14 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
         assert_eq!((last.partition, last.offset), (replies.partition, replies.position));
         Ok(())
     })
+}
+
+/// Goal: the same scenario finds a server that subscribes too late, and for that reason.
+#[test]
+fn a_late_subscription_is_found() -> Verdict {
+    let late = subtasks::adjusted().late_subscription().variable("UPLOAD_TIMEOUT", "1s");
+    let found = late.scenario(async |stage| first_request_is_answered(stage).await);
+    let failure = format!("{:?}", found.expect_err("the planted defect was not found"));
+    assert!(failure.contains(LOST), "found for another reason: {failure}");
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the API server refuses, with the field named.
 
-use fixtures::Refused;
-use fixtures::subtasks::{self, SubtaskClient};
+use fixtures::subtasks::{self, SubtaskClient, Subtasks};
+use fixtures::{Refused, Stage};
 use greenroom::scenario::Verdict;
 use serde_json::json;
 
@@ -13,76 +13,101 @@ fn code(refused: &Refused) -> (u16, &str) {
     refused.code()
 }
 
-/// Goal: a wrong name is refused with the field named, and nothing of it stays.
+/// Goal: what is wrong is refused with the field named, what does not exist is not found, and nothing of either stays.
 #[test]
-fn wrong_names_are_refused_with_the_field_named() -> Verdict {
+fn what_is_wrong_is_refused_with_the_field_named() -> Verdict {
     subtasks::scenario(async |stage| {
-        for (body, message) in [
-            (json!({}), "name is missing"),
-            (json!({"name": null}), "name must be a text"),
-            (json!({"name": 7}), "name must be a text"),
-            (json!({"name": "\0"}), "name must be a text"),
-            (json!({"name": " "}), "name must not be empty"),
-            (json!({"name": "x".repeat(256)}), "name must have at most 255 characters"),
-            (json!({"name": "x".repeat(70_000)}), "body: length limit exceeded"),
-            (json!({"name": "x", "uploading": true}), "uploading is not a known field"),
-            (json!([]), "The body must be a JSON object"),
-        ] {
-            refuses(&stage.api, "/subtasks", body.to_string(), message).await?;
-        }
-        for (body, message) in [
-            (&b"{\"name\":\"\xff\"}"[..], "name must be UTF-8"),
-            (b"\xff\xfe", "The body must be UTF-8"),
-            (b"{\"name\":", "The body must be a JSON object"),
-            (b"", "The body must be a JSON object"),
-        ] {
-            refuses(&stage.api, "/subtasks", body, message).await?;
-        }
-        let subtasks = "SELECT count(*) FROM subtask";
-        assert_eq!(sqlx::query_scalar::<_, i64>(subtasks).fetch_one(&stage.database().await?).await?, 0);
+        wrong_names_are_refused(stage).await?;
+        wrong_uploads_are_refused(stage).await?;
+        what_does_not_exist_is_not_found(stage).await?;
+        assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
         Ok(())
     })
 }
 
-/// Goal: a wrong upload is refused with the field named, in both patterns, and nothing of it stays.
-#[test]
-fn wrong_uploads_are_refused_with_the_field_named() -> Verdict {
-    subtasks::scenario(async |stage| {
-        let subtask = stage.api.create("Result").await?;
-        let range = "subtaskId must be from 1 to 2147483647";
-        let upload = |more: &str| format!(r#"{{"subtaskId":{subtask},{more}}}"#);
-        let long = format!(r#""simulate":{{"fail":"{}"}}"#, "x".repeat(256));
-        let cases = [
-            ("{}".to_owned(), "subtaskId is missing"),
-            (r#"{"subtask":1}"#.to_owned(), "subtaskId is missing"),
-            (r#"{"subtaskId":null}"#.to_owned(), "subtaskId must be a whole number"),
-            (r#"{"subtaskId":"seven"}"#.to_owned(), "subtaskId must be a whole number"),
-            (r#"{"subtaskId":[1]}"#.to_owned(), "subtaskId must be a whole number"),
-            (r#"{"subtaskId":1.5}"#.to_owned(), "subtaskId must be a whole number"),
-            (r#"{"subtaskId":-1}"#.to_owned(), range),
-            (r#"{"subtaskId":0}"#.to_owned(), range),
-            (r#"{"subtaskId":9223372036854775807}"#.to_owned(), range),
-            (r#"{"subtaskId":"92233720368547758080"}"#.to_owned(), "subtaskId must be a whole number"),
-            (upload(r#""isWorkerComplete":"yes""#), "isWorkerComplete must be true or false"),
-            (upload(r#""isWorkerComplete":null"#), "isWorkerComplete must be true or false"),
-            (upload(r#""urgent":true"#), "urgent is not a known field"),
-            (upload(r#""simulate":1"#), "simulate must be an object"),
-            (upload(r#""simulate":{"workMs":-1}"#), "simulate.workMs must be a whole number"),
-            (upload(r#""simulate":{"fail":7}"#), "simulate.fail must be a text"),
-            (upload(&long), "simulate.fail must have at most 255 characters"),
-            (upload(r#""simulate":{"hang":1}"#), "simulate.hang must be true or false"),
-            (upload(r#""simulate":{"explode":true}"#), "simulate.explode is not a known field"),
-        ];
-        for route in ["/queueUploadResult", "/queueUploadResult/event"] {
-            for (body, message) in &cases {
-                refuses(&stage.api, route, body.as_str(), message).await?;
-            }
-            refuses(&stage.api, route, b"{\"subtaskId\":\"\xff\"}", "subtaskId must be UTF-8").await?;
+/// Names of the wrong type, empty, too long, or no text, and bodies that are none.
+async fn wrong_names_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
+    for (body, message) in [
+        (json!({}), "name is missing"),
+        (json!({"name": null}), "name must be a text"),
+        (json!({"name": 7}), "name must be a text"),
+        (json!({"name": "\0"}), "name must be a text"),
+        (json!({"name": " "}), "name must not be empty"),
+        (json!({"name": "x".repeat(256)}), "name must have at most 255 characters"),
+        (json!({"name": "x".repeat(70_000)}), "body: length limit exceeded"),
+        (json!({"name": "x", "uploading": true}), "uploading is not a known field"),
+        (json!([]), "The body must be a JSON object"),
+    ] {
+        refuses(&stage.api, "/subtasks", body.to_string(), message).await?;
+    }
+    for (body, message) in [
+        (&b"{\"name\":\"\xff\"}"[..], "name must be UTF-8"),
+        (b"\xff\xfe", "The body must be UTF-8"),
+        (b"{\"name\":", "The body must be a JSON object"),
+        (b"", "The body must be a JSON object"),
+    ] {
+        refuses(&stage.api, "/subtasks", body, message).await?;
+    }
+    let subtasks = "SELECT count(*) FROM subtask";
+    assert_eq!(sqlx::query_scalar::<_, i64>(subtasks).fetch_one(&stage.database().await?).await?, 0);
+    Ok(())
+}
+
+/// Uploads that are wrong in any field, in both patterns.
+async fn wrong_uploads_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
+    let subtask = stage.api.create("Result").await?;
+    let range = "subtaskId must be from 1 to 2147483647";
+    let upload = |more: &str| format!(r#"{{"subtaskId":{subtask},{more}}}"#);
+    let long = format!(r#""simulate":{{"fail":"{}"}}"#, "x".repeat(256));
+    let cases = [
+        ("{}".to_owned(), "subtaskId is missing"),
+        (r#"{"subtask":1}"#.to_owned(), "subtaskId is missing"),
+        (r#"{"subtaskId":null}"#.to_owned(), "subtaskId must be a whole number"),
+        (r#"{"subtaskId":"seven"}"#.to_owned(), "subtaskId must be a whole number"),
+        (r#"{"subtaskId":[1]}"#.to_owned(), "subtaskId must be a whole number"),
+        (r#"{"subtaskId":1.5}"#.to_owned(), "subtaskId must be a whole number"),
+        (r#"{"subtaskId":-1}"#.to_owned(), range),
+        (r#"{"subtaskId":0}"#.to_owned(), range),
+        (r#"{"subtaskId":9223372036854775807}"#.to_owned(), range),
+        (r#"{"subtaskId":"92233720368547758080"}"#.to_owned(), "subtaskId must be a whole number"),
+        (upload(r#""isWorkerComplete":"yes""#), "isWorkerComplete must be true or false"),
+        (upload(r#""isWorkerComplete":null"#), "isWorkerComplete must be true or false"),
+        (upload(r#""urgent":true"#), "urgent is not a known field"),
+        (upload(r#""simulate":1"#), "simulate must be an object"),
+        (upload(r#""simulate":{"workMs":-1}"#), "simulate.workMs must be a whole number"),
+        (upload(r#""simulate":{"fail":7}"#), "simulate.fail must be a text"),
+        (upload(&long), "simulate.fail must have at most 255 characters"),
+        (upload(r#""simulate":{"hang":1}"#), "simulate.hang must be true or false"),
+        (upload(r#""simulate":{"explode":true}"#), "simulate.explode is not a known field"),
+    ];
+    for route in ["/queueUploadResult", "/queueUploadResult/event"] {
+        for (body, message) in &cases {
+            refuses(&stage.api, route, body.as_str(), message).await?;
         }
-        assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
-        assert!(!stage.api.subtask(subtask).await?.uploading);
-        Ok(())
-    })
+        refuses(&stage.api, route, b"{\"subtaskId\":\"\xff\"}", "subtaskId must be UTF-8").await?;
+    }
+    assert!(!stage.api.subtask(subtask).await?.uploading);
+    Ok(())
+}
+
+/// What does not exist is 404, and an id that is none is 400.
+async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdict {
+    for route in ["/queueUploadResult", "/queueUploadResult/event"] {
+        let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;
+        assert_eq!(code(&refused), (404, "SUBTASK_001"));
+    }
+    for (path, expected) in [
+        ("/subtasks/4711", (404, "SUBTASK_001")),
+        ("/subtasks/first", (400, "COMMON_400")),
+        ("/subtasks/99999999999", (400, "COMMON_400")),
+        ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002")),
+        ("/uploads/first", (400, "COMMON_400")),
+        ("/nowhere", (404, "COMMON_404")),
+    ] {
+        let refused = stage.api.get(path).refused().await?;
+        assert_eq!(code(&refused), expected, "{path}");
+    }
+    Ok(())
 }
 
 /// The law: 400 with this message.
@@ -92,28 +117,4 @@ async fn refuses(api: &SubtaskClient, path: &str, body: impl Into<Vec<u8>>, mess
     assert_eq!(code(&refused), (400, "COMMON_400"), "{path} {}", body.escape_ascii());
     assert!(refused.message.contains(message), "{path} {}: {refused}", body.escape_ascii());
     Ok(())
-}
-
-/// Goal: what does not exist is 404, and an id that is none is 400.
-#[test]
-fn unknown_subtasks_and_uploads_are_not_found() -> Verdict {
-    subtasks::scenario(async |stage| {
-        for route in ["/queueUploadResult", "/queueUploadResult/event"] {
-            let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;
-            assert_eq!(code(&refused), (404, "SUBTASK_001"));
-        }
-        for (path, expected) in [
-            ("/subtasks/4711", (404, "SUBTASK_001")),
-            ("/subtasks/first", (400, "COMMON_400")),
-            ("/subtasks/99999999999", (400, "COMMON_400")),
-            ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002")),
-            ("/uploads/first", (400, "COMMON_400")),
-            ("/nowhere", (404, "COMMON_404")),
-        ] {
-            let refused = stage.api.get(path).refused().await?;
-            assert_eq!(code(&refused), expected, "{path}");
-        }
-        assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
-        Ok(())
-    })
 }

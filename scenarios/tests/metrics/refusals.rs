@@ -1,0 +1,76 @@
+//! What the sender refuses, and what the store puts aside.
+
+use fixtures::Stage;
+use fixtures::metrics::{self, Call, Metrics, Route};
+use greenroom::drive::NewRecord;
+use greenroom::scenario::Verdict;
+
+const ID: &str = "metricId";
+
+/// Goal: [`what_is_no_text_is_refused`], and [`malformed_records_are_put_aside`]; what is right is stored all the while.
+#[test]
+fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
+    metrics::scenario(async |stage| {
+        stage.environment().expect_complaint("store", "put aside");
+        what_is_no_text_is_refused(stage).await?;
+        malformed_records_are_put_aside(stage).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: what is no text is refused with the field named, on every route, and yields no metric; the shortest and the
+/// longest text yield one each.
+async fn what_is_no_text_is_refused(stage: &Stage<'_, Metrics>) -> Verdict {
+    let strange = [r#"{"text":true}"#, r#"{"text":{}}"#, "{", r#"{"text":"\ud800"}"#];
+    let no_utf8 = [&b"\xff\xfe"[..], b"{\"text\":\"\xff\"}"];
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(10_001));
+    let longer = format!(r#"{{"text":"{}"}}"#, "x".repeat(200_000));
+    let wrong = ["", "text", "[]", "{}", r#"{"text":5}"#, r#"{"text":-1.5}"#, r#"{"text":null}"#, r#"{"text":["a"]}"#];
+    for route in Route::ALL {
+        let texts = wrong.into_iter().chain(strange).chain([long.as_str(), longer.as_str()]);
+        for body in texts.map(str::as_bytes).chain(no_utf8) {
+            let refused = stage.sender.refused(route, body).await?;
+            assert_eq!(refused.code(), (400, "COMMON_400"), "{refused:?}");
+            assert!(refused.message.contains(" text "), "the field is not named: {refused:?}");
+        }
+        let refused = stage.sender.refused(route, r#"{"text":"a","txt":"b"}"#).await?;
+        assert_eq!(refused.message, "Invalid request data. txt is not a known field.");
+    }
+    let bounds = [Call { route: Route::First, text_length: 0 }, Call { route: Route::First, text_length: 10_000 }];
+    stage.sender.call_all(1, &bounds).await?;
+    stage.settle().await?;
+    stage.each_stored_once(&bounds).await?;
+    Ok(())
+}
+
+/// Goal: a malformed record is put aside with its cause and the rest of its partition goes on; a metric that comes twice
+/// is stored once; one without an id, as the original sends it, is stored too.
+/// Method: all of them are put into one partition, between two metrics that are well formed; and into another topic, whose
+/// metrics have another form, one of each.
+async fn malformed_records_are_put_aside(stage: &Stage<'_, Metrics>) -> Verdict {
+    let producer = stage.producer()?;
+    let elapsed = |value: &[u8]| NewRecord::to(Route::Decorated.topic()).partition(0).value(value);
+    let plain = |value: &[u8]| NewRecord::to(Route::First.topic()).partition(0).value(value);
+    let known = br#"{"textLength":1,"responseTime":600}"#;
+    let records = [
+        plain(known).header(ID, "metric-of-old"),
+        plain(b"ten characters"),
+        plain(br#"{"textLength":-1,"responseTime":600}"#),
+        plain(br#"{"textLength":3,"duration":600}"#),
+        plain(b"\xff\xfe"),
+        plain(known).header(ID, ""),
+        plain(known).header(ID, "metric-of-old"),
+        plain(br#"{"textLength":2,"responseTime":600.5}"#),
+        elapsed(br#"{"textLength":4,"responseTime":500}"#),
+        elapsed(br#"{"textLength":5,"duration":500}"#),
+    ];
+    for record in records {
+        producer.send(record).await?;
+    }
+    stage.settle().await?;
+
+    let stored: Vec<_> = stage.stored().await?.iter().map(|row| row.text_length).collect();
+    assert_eq!(stored, [0, 1, 2, 10_000, 5]);
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Records that come twice change nothing; records that nobody can handle are put aside, and the rest goes on.
+
+use std::collections::BTreeSet;
+
+use fixtures::Stage;
+use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, REPLY_TOPIC, Subtasks, TOPIC};
+use greenroom::drive::NewRecord;
+use greenroom::scenario::Verdict;
+
+use crate::ledger::{header, most_outcomes, tally};
+
+/// An id that nobody asked for.
+const NOBODY: &str = "7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11";
+const CORRELATION: &str = "kafka_correlationId";
+const TO: &str = "kafka_replyTopic";
+/// As the description has them.
+const PARTITIONS: i32 = 6;
+
+/// Goal: what comes a second time changes nothing, what is malformed is put aside, and uploads go on all the while.
+#[test]
+fn records_that_come_twice_or_are_malformed() -> Verdict {
+    subtasks::scenario(async |stage| {
+        stage.environment().expect_complaint("subtask-api", "put aside");
+        stage.environment().expect_complaint("subtask-worker", "put aside");
+        a_second_delivery_changes_nothing(stage).await?;
+        malformed_records_are_put_aside(stage).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: a record that comes a second time is answered the same way, and the answer changes nothing.
+/// Method: both records of two failed uploads are sent again, asking for success this time.
+async fn a_second_delivery_changes_nothing(stage: &Stage<'_, Subtasks>) -> Verdict {
+    let (asked, told) = (stage.api.create("Asked").await?, stage.api.create("Told").await?);
+    stage.api.upload(Pattern::Request, asked, &Behaviour::fails("disk full")).await?;
+    stage.api.upload(Pattern::Event, told, &Behaviour::fails("disk full")).await?;
+    stage.settle().await?;
+    let producer = stage.producer()?;
+    for record in stage.records(TOPIC).await? {
+        let mut value: serde_json::Value = serde_json::from_slice(&record.value.clone().expect("a value"))?;
+        value.as_object_mut().expect("an object").remove("simulate");
+        let mut again = NewRecord::to(TOPIC).key(record.key.as_ref().expect("a key")).value(value.to_string());
+        for (name, value) in &record.headers {
+            again = again.header(name, value.as_ref().expect("a header's value"));
+        }
+        producer.send(again).await?;
+    }
+    stage.settle().await?;
+    let database = stage.database().await?;
+    assert_eq!(tally(&database).await?, ["failed 2"]);
+    assert_eq!(most_outcomes(&database).await?, 1);
+    let replies = stage.records(REPLY_TOPIC).await?;
+    let errors: Vec<_> = replies.iter().map(|reply| header(reply, "kafka_nest-err")).collect();
+    assert_eq!(errors, [Some("disk full".to_owned()), Some("disk full".to_owned())]);
+    Ok(())
+}
+
+/// Goal: each malformed record of both topics is in its dead-letter topic with the cause, and an upload that comes after
+/// it in every partition is done.
+async fn malformed_records_are_put_aside(stage: &Stage<'_, Subtasks>) -> Verdict {
+    let producer = stage.producer()?;
+    let upload = || NewRecord::to(TOPIC).value(r#"{"subtaskId":1}"#);
+    let reply = || NewRecord::to(REPLY_TOPIC).value("{}");
+    let malformed = [
+        NewRecord::to(TOPIC),
+        NewRecord::to(TOPIC).value("upload, please"),
+        NewRecord::to(TOPIC).value(b"\xff\xfe"),
+        NewRecord::to(TOPIC).value(r#"{"subtaskId":"x"}"#),
+        upload(),
+        upload().header(CORRELATION, NOBODY),
+        upload().header(TO, REPLY_TOPIC),
+        upload().header(CORRELATION, "7").header(TO, REPLY_TOPIC),
+        upload().header(CORRELATION, NOBODY).header(TO, "elsewhere"),
+        upload().header(CORRELATION, NOBODY).header(TO, REPLY_TOPIC).header("kafka_replyPartition", "99"),
+        NewRecord::to(TOPIC).value(format!(r#"{{"subtaskId":1,"uploadId":"{NOBODY}"}}"#)),
+    ];
+    let malformed_replies = [
+        reply(),
+        reply().header(CORRELATION, "7"),
+        reply().header(CORRELATION, NOBODY),
+        reply().header(CORRELATION, NOBODY).value("done, I think"),
+    ];
+    for (number, record) in (0..).zip(malformed) {
+        // In turns over all partitions, so that every one of them has something to get past.
+        producer.send(record.partition(number % PARTITIONS)).await?;
+    }
+    for record in malformed_replies {
+        producer.send(record.partition(0)).await?;
+    }
+    let mut uploads = Vec::new();
+    for number in 0..12 {
+        let subtask = stage.api.create(&format!("Result {number}")).await?;
+        uploads.push(stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?);
+    }
+    stage.settle().await?;
+    let requests = stage.records(TOPIC).await?;
+    let served: BTreeSet<_> = requests.iter().filter(|record| record.key.is_some()).map(|one| one.partition).collect();
+    assert_eq!(served, (0..PARTITIONS).collect());
+    for upload in &uploads {
+        assert_eq!(stage.api.upload_state(upload).await?.outcome, Some(Outcome::Done));
+    }
+    assert_eq!(stage.records(&format!("{TOPIC}.dlq")).await?.len(), 11);
+    assert_eq!(stage.records(&format!("{REPLY_TOPIC}.dlq")).await?.len(), 4);
+    Ok(())
+}
