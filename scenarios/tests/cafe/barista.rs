@@ -29,49 +29,51 @@ async fn one_at_a_time(stage: &Stage<'_, Cafe>) -> Verdict {
     Ok(())
 }
 
-/// Goal: a barista that is killed loses nothing that was paid, before or meanwhile, and keeps the order; a client that
-/// comes back with `Last-Event-ID` misses nothing and hears nothing twice.
-/// Method: killed after two of five orders, which take 180 ms and more each; two more are paid while it is away.
+/// Goal: [`first_in_first_out_across_a_restart`], and [`every_client_hears_of_every_order`].
 #[test]
-fn first_in_first_out_across_a_restart() -> Verdict {
+fn the_baristas_line() -> Verdict {
     cafe::adjusted().variable_of(BARISTA, "BARISTA_TIME_SCALE", "0.06").scenario(async |stage| {
-        let mut client = stage.announcements(None).await?;
-        let mut paid = place(stage, &["에스프레소", "모카", "라떼", "아메리카노", "카푸치노", "마키아토"]).await?;
-        assert_eq!(paid.len(), 5, "the second is declined");
-        let mut heard = hear(&mut client, 2).await?;
-        stage.part(BARISTA).kill().await?;
-        heard.extend(hear_to_the_end(&mut client).await?);
-        paid.extend(place(stage, &["홍차", "에스프레소"]).await?);
-
-        stage.part(BARISTA).restart().await?;
-        let mut client = stage.announcements(Some(client.last_event_id())).await?;
-        heard.extend(hear(&mut client, paid.len() - heard.len()).await?);
-        assert_eq!(heard, paid);
-        // One that was never there before may ask for everything.
-        let mut from_the_first = stage.announcements(Some("0")).await?;
-        assert_eq!(hear(&mut from_the_first, 7).await?, paid);
-        one_at_a_time(stage).await?;
+        first_in_first_out_across_a_restart(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
-        Ok(())
+        every_client_hears_of_every_order(stage).await
     })
 }
 
+/// Goal: a barista that is killed loses nothing that was paid, before or meanwhile, and keeps the order; a client that
+/// comes back with `Last-Event-ID` misses nothing and hears nothing twice.
+/// Method: killed after two of five orders, which take 180 ms and more each; two more are paid while it is away.
+async fn first_in_first_out_across_a_restart(stage: &mut Stage<'_, Cafe>) -> Verdict {
+    let mut client = stage.announcements(None).await?;
+    let mut paid = place(stage, &["에스프레소", "모카", "라떼", "아메리카노", "카푸치노", "마키아토"]).await?;
+    assert_eq!(paid.len(), 5, "the second is declined");
+    let mut heard = hear(&mut client, 2).await?;
+    stage.part(BARISTA).kill().await?;
+    heard.extend(hear_to_the_end(&mut client).await?);
+    paid.extend(place(stage, &["홍차", "에스프레소"]).await?);
+
+    stage.part(BARISTA).restart().await?;
+    let mut client = stage.announcements(Some(client.last_event_id())).await?;
+    heard.extend(hear(&mut client, paid.len() - heard.len()).await?);
+    assert_eq!(heard, paid);
+    // One that was never there before may ask for everything.
+    let mut from_the_first = stage.announcements(Some("0")).await?;
+    assert_eq!(hear(&mut from_the_first, 7).await?, paid);
+    one_at_a_time(stage).await
+}
+
 /// Goal: every connected client hears of every order, in the same order; one that comes later hears what comes later.
-#[test]
-fn every_client_hears_of_every_order() -> Verdict {
-    cafe::scenario(async |stage| {
-        let mut clients = Vec::new();
-        for _ in 0..20 {
-            clients.push(stage.announcements(None).await?);
-        }
-        let paid = place(stage, &["홍차"; 6]).await?;
-        for client in &mut clients {
-            assert_eq!(hear(client, paid.len()).await?, paid);
-        }
-        let mut late = stage.announcements(None).await?;
-        let later = place(stage, &["홍차"]).await?;
-        assert_eq!(hear(&mut late, 1).await?, later);
-        assert_eq!(hear(&mut clients[0], 1).await?, later);
-        Ok(())
-    })
+async fn every_client_hears_of_every_order(stage: &Stage<'_, Cafe>) -> Verdict {
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(stage.announcements(None).await?);
+    }
+    let paid = place(stage, &["홍차"; 6]).await?;
+    for client in &mut clients {
+        assert_eq!(hear(client, paid.len()).await?, paid);
+    }
+    let mut late = stage.announcements(None).await?;
+    let later = place(stage, &["홍차"]).await?;
+    assert_eq!(hear(&mut late, 1).await?, later);
+    assert_eq!(hear(&mut clients[0], 1).await?, later);
+    Ok(())
 }

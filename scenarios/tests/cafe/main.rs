@@ -2,7 +2,6 @@
 
 mod barista;
 mod crashes;
-mod dead_letters;
 mod ledger;
 mod numbers;
 mod payments;

@@ -1,8 +1,8 @@
-//! What the café offers and what it refuses, and that it says why.
+//! What the café offers, and what it refuses or puts aside and why.
 
-use fixtures::cafe::{self, Cafe};
+use fixtures::cafe::{self, Cafe, NewOrder, PaymentResult};
 use fixtures::{Refusal, Stage};
-use greenroom::drive::OpenError;
+use greenroom::drive::{NewRecord, OpenError};
 use greenroom::scenario::Verdict;
 
 use crate::ledger::rows;
@@ -49,19 +49,27 @@ const SPOILT: [(&str, &str, &str); 33] = [
 /// Stands for a text of one character more than may be.
 const LONG: &str = "LONG";
 
-/// Goal: what is wrong is refused with its name; nothing is stored and no number is used up.
-/// Method: everything wrong; then a good order, which gets number 1, and the largest.
+/// Goal: what is wrong is refused with its name, and a malformed record is put aside with its cause; nothing of it is
+/// stored, no number is used up, and the rest goes on.
+/// Method: everything wrong; then a good order, which gets number 1, and the largest. Without keys, because which of the
+/// two that read topic `payment` is first is a matter of timing.
 #[test]
-fn what_is_wrong_is_named() -> Verdict {
+fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     cafe::scenario(async |stage| {
+        for program in ["payment", "order", "barista"] {
+            stage.environment().expect_complaint(program, "put aside");
+        }
         the_menu_has_eight_drinks(stage).await?;
         wrong_fields_are_named(stage).await?;
         what_is_no_order_is_refused(stage).await?;
         what_is_no_number_is_refused(stage).await?;
+        malformed_records_are_sent(stage).await?;
         assert_eq!(rows(stage, "cafe_order").await?, 0);
-        assert_eq!(stage.order.order_bytes(ORDER).await?.order_number.sequence, 1);
+        let answer = stage.order.order(&NewOrder::of("홍차", 1)).await?;
+        assert_eq!((answer.payment_result, answer.order_number.sequence), (PaymentResult::Approved, 1));
         let largest = stage.order.order_bytes(ORDER.replacen("\"amount\":2", "\"amount\":99", 1)).await?;
         assert_eq!((largest.order_number.sequence, largest.order.total), (2, 99 * 4500));
+        insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
 }
@@ -115,6 +123,24 @@ async fn what_is_no_number_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
             other => panic!("{wrong}: {:?}", other.err()),
         }
     }
+    Ok(())
+}
+
+/// Each topic gets nonsense; the barista and the order service judge topic `payment` each for itself.
+async fn malformed_records_are_sent(stage: &Stage<'_, Cafe>) -> Verdict {
+    let producer = stage.producer()?;
+    for partition in 0..3 {
+        producer.send(NewRecord::to("order").partition(partition).value(b"\xff\xfe")).await?;
+        producer.send(NewRecord::to("order").partition(partition).value("{\"orderId\": 1")).await?;
+    }
+    let unknown = r#"{"orderId":77,"orderNumber":"209901010001","paymentResult":"DECLINED","takeout":false,
+        "items":[{"name":"라떼","size":"small","amount":1}]}"#;
+    let no_drink = unknown.replace("라떼", "맥주");
+    for value in [unknown, &no_drink, &unknown.replace("DECLINED", "PERHAPS"), ""] {
+        producer.send(NewRecord::to("payment").value(value)).await?;
+    }
+    producer.send(NewRecord::to("order.reply").partition(0).value("{}")).await?;
+
     Ok(())
 }
 

@@ -3,6 +3,5 @@
 
 mod bursts;
 mod ledger;
-mod records;
 mod refusals;
 mod weak_points;

@@ -1,24 +1,42 @@
-//! What the service refuses, and which field it names.
+//! What the service refuses or puts aside, and what goes over the topic, byte for byte.
 
 use fixtures::Stage;
 use fixtures::coupon::{self, Coupons, Outcome};
-use greenroom::scenario::Verdict;
+use greenroom::drive::NewRecord;
+use greenroom::scenario::{Failure, Verdict};
 
-use crate::ledger::owners;
+use crate::ledger::{owners, remembered};
 
-/// Goal: what is wrong is refused by name, and nothing comes of it; the smallest and the largest right user are taken.
+/// Goal: what is wrong is refused by name or put aside with its cause, and nothing comes of it; a winner's record has no
+/// key and eight bytes, big-endian; a loser has none and is not remembered.
+/// Method: everything wrong; then three coupons, four users, one after the other.
 #[test]
-fn what_is_wrong_is_refused_by_name() -> Verdict {
-    coupon::scenario(async |stage| {
+fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
+    coupon::adjusted().variable("COUPON_LIMIT", 3).scenario(async |stage| {
+        stage.environment().expect_complaint("coupon", "put aside");
+        malformed_records_are_put_aside(stage).await?;
         wrong_users_are_refused(stage).await?;
         wrong_bodies_are_refused(stage).await?;
-        for user in [0, i64::MAX] {
-            assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
-        }
-        stage.settle().await?;
-        assert_eq!(owners(stage).await?, [0, i64::MAX]);
+        a_winner_is_eight_bytes_without_a_key(stage).await?;
+        insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
+}
+
+/// Five malformed records in one partition, and behind them a good one, which the service takes as its own.
+async fn malformed_records_are_put_aside(stage: &Stage<'_, Coupons>) -> Verdict {
+    let producer = stage.producer()?;
+    let record = || NewRecord::to("coupon_create").partition(0);
+    producer.send(record()).await?;
+    producer.send(record().value(b"")).await?;
+    producer.send(record().value(b"seventh")).await?;
+    producer.send(record().value([0, 0, 0, 0, 0, 0, 0, 0, 7])).await?;
+    producer.send(record().value((-7_i64).to_be_bytes())).await?;
+    producer.send(record().value(7_i64.to_be_bytes())).await?;
+    stage.settle().await?;
+    assert_eq!(owners(stage).await?, [7]);
+    assert_eq!(stage.observe().await?.records("coupon_create.dlq").len(), 5);
+    Ok(())
 }
 
 /// The field absent, of every wrong type, out of range on either side, and too long.
@@ -46,4 +64,34 @@ async fn wrong_bodies_are_refused(stage: &Stage<'_, Coupons>) -> Verdict {
     let unknown = stage.coupons.refused(r#"{"userId":1,"coupons":9}"#).await?;
     assert_eq!((unknown.status, unknown.field.as_deref()), (400, Some("coupons")));
     Ok(())
+}
+
+/// The smallest user, the largest, and one with eight different bytes.
+async fn a_winner_is_eight_bytes_without_a_key(stage: &Stage<'_, Coupons>) -> Verdict {
+    let before = values(stage).await?;
+    let users = [0, 0x0102_0304_0506_0708, i64::MAX];
+    for user in users {
+        assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);
+    }
+    assert_eq!(stage.coupons.apply(4).await?, Outcome::SoldOut);
+    stage.settle().await?;
+
+    let mut sent = values(stage).await?;
+    sent.retain(|value| !before.contains(value));
+    let bytes = [[0; 8], [1, 2, 3, 4, 5, 6, 7, 8], [0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]];
+    assert_eq!(sent, bytes.map(|value| Some(value.to_vec())));
+    assert_eq!(owners(stage).await?, [users[0], 7, users[1], users[2]]);
+    assert_eq!(remembered(stage).await?, (users.to_vec(), "3".to_owned()));
+    Ok(())
+}
+
+/// The values of all records so far, in their own order; none of them has a key or a header.
+async fn values(stage: &Stage<'_, Coupons>) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+    let mut values = Vec::new();
+    for record in stage.observe().await?.records("coupon_create") {
+        assert_eq!((record.key.as_ref(), record.headers.len()), (None, 0), "{record:?}");
+        values.push(record.value.as_ref().map(|value| value.to_vec()));
+    }
+    values.sort();
+    Ok(values)
 }

@@ -1,9 +1,9 @@
 //! When batches go: by size, by age and at the end, and what arrives meanwhile.
 
-use fixtures::metrics::{self, Call, Metrics, Route, SENDER};
+use fixtures::metrics::{self, Call, Metrics, Route, SENDER, STORE};
 use fixtures::{Adjustments, Stage};
 use greenroom::observe::Codec;
-use greenroom::scenario::{Failure, Verdict};
+use greenroom::scenario::{Failure, Verdict, eventually};
 
 /// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
 /// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
@@ -70,32 +70,10 @@ fn a_lost_partial_batch_is_caught() -> Verdict {
     Ok(())
 }
 
-/// Goal: a few metrics do not wait for more. Method: two calls of each route, and nothing else.
-#[test]
-fn what_is_old_enough_goes() -> Verdict {
-    metrics::scenario(async |stage| {
-        let calls: Vec<_> = Route::ALL.into_iter().flat_map(|route| Call::each(route, 5..=6)).collect();
-        stage.sender.call_all(6, &calls).await?;
-        stage.settle().await?;
-
-        stage.each_stored_once(&calls).await?;
-        // The work took a hundredth of 500, 600 and 700 ms, and was measured.
-        let least = |topic: &str| match topic {
-            "TXT_ELAPSED" => 5.0,
-            "FIRST_TOPIC" => 6.0,
-            _ => 7.0,
-        };
-        let stored = stage.stored().await?;
-        assert!(stored.iter().all(|row| row.response_time >= least(&row.topic)), "{stored:?}");
-        insta::assert_snapshot!(stage.document().await?);
-        Ok(())
-    })
-}
-
-/// Goal: what arrives while a batch is being sent is neither lost nor doubled.
+/// Goal: what arrives while a batch is being sent is neither lost nor doubled; and [`a_killed_store_catches_up`].
 /// Method: 600 calls, 32 at a time, at a sender that flushes every few milliseconds, by age as well as by size.
 #[test]
-fn what_arrives_during_a_flush_is_stored_once() -> Verdict {
+fn what_arrives_meanwhile_is_stored_once() -> Verdict {
     metrics::adjusted().variable("FLUSH_AGE", "20ms").scenario(async |stage| {
         let calls: Vec<_> =
             (1..=200).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
@@ -111,6 +89,34 @@ fn what_arrives_during_a_flush_is_stored_once() -> Verdict {
             assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
             assert_eq!(batches.iter().map(|batch| batch.records).sum::<usize>(), 200, "{}", route.topic());
         }
-        Ok(())
+        a_killed_store_catches_up(stage, calls).await
     })
+}
+
+/// Goal: a store that dies takes nothing with it, and what it reads again it does not store again.
+/// Method: it is killed while metrics arrive, and started again.
+async fn a_killed_store_catches_up(stage: &mut Stage<'_, Metrics>, mut calls: Vec<Call>) -> Verdict {
+    let more: Vec<_> =
+        (201..=260).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
+    let sender = stage.sender.clone();
+    let (ended, called) = tokio::join!(
+        async {
+            eventually(async || match stage.stored().await {
+                Ok(stored) if stored.len() >= calls.len() + 20 => Ok(()),
+                Ok(stored) => Err(format!("only {} metrics are stored", stored.len())),
+                Err(error) => Err(error.to_string()),
+            })
+            .await?;
+            stage.part(STORE).kill().await
+        },
+        sender.call_all(4, &more)
+    );
+    ended?;
+    called?;
+    stage.part(STORE).restart().await?;
+    stage.settle().await?;
+
+    calls.extend(more);
+    stage.each_stored_once(&calls).await?;
+    Ok(())
 }

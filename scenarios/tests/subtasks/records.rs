@@ -1,9 +1,9 @@
-//! Records that come twice change nothing; records that nobody can handle are put aside, and the rest goes on.
+//! Acts of a story: records come twice, or are such that nobody can handle them, and the rest goes on.
 
 use std::collections::BTreeSet;
 
 use fixtures::Stage;
-use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, REPLY_TOPIC, Subtasks, TOPIC};
+use fixtures::subtasks::{Behaviour, Outcome, Pattern, REPLY_TOPIC, Subtasks, TOPIC};
 use greenroom::drive::NewRecord;
 use greenroom::scenario::Verdict;
 
@@ -16,22 +16,9 @@ const TO: &str = "kafka_replyTopic";
 /// As the description has them.
 const PARTITIONS: i32 = 6;
 
-/// Goal: what comes a second time changes nothing, what is malformed is put aside, and uploads go on all the while.
-#[test]
-fn records_that_come_twice_or_are_malformed() -> Verdict {
-    subtasks::scenario(async |stage| {
-        stage.environment().expect_complaint("subtask-api", "put aside");
-        stage.environment().expect_complaint("subtask-worker", "put aside");
-        a_second_delivery_changes_nothing(stage).await?;
-        malformed_records_are_put_aside(stage).await?;
-        insta::assert_snapshot!(stage.document().await?);
-        Ok(())
-    })
-}
-
 /// Goal: a record that comes a second time is answered the same way, and the answer changes nothing.
 /// Method: both records of two failed uploads are sent again, asking for success this time.
-async fn a_second_delivery_changes_nothing(stage: &Stage<'_, Subtasks>) -> Verdict {
+pub(crate) async fn a_second_delivery_changes_nothing(stage: &Stage<'_, Subtasks>) -> Verdict {
     let (asked, told) = (stage.api.create("Asked").await?, stage.api.create("Told").await?);
     stage.api.upload(Pattern::Request, asked, &Behaviour::fails("disk full")).await?;
     stage.api.upload(Pattern::Event, told, &Behaviour::fails("disk full")).await?;
@@ -58,7 +45,7 @@ async fn a_second_delivery_changes_nothing(stage: &Stage<'_, Subtasks>) -> Verdi
 
 /// Goal: each malformed record of both topics is in its dead-letter topic with the cause, and an upload that comes after
 /// it in every partition is done.
-async fn malformed_records_are_put_aside(stage: &Stage<'_, Subtasks>) -> Verdict {
+pub(crate) async fn malformed_records_are_put_aside(stage: &Stage<'_, Subtasks>) -> Verdict {
     let producer = stage.producer()?;
     let upload = || NewRecord::to(TOPIC).value(r#"{"subtaskId":1}"#);
     let reply = || NewRecord::to(REPLY_TOPIC).value("{}");

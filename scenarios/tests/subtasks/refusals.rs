@@ -1,4 +1,4 @@
-//! What the API server refuses, with the field named.
+//! What the API server refuses, with the field named; and what both programs put aside.
 
 use fixtures::subtasks::{self, SubtaskClient, Subtasks};
 use fixtures::{Refused, Stage};
@@ -6,6 +6,7 @@ use greenroom::scenario::Verdict;
 use serde_json::json;
 
 use crate::ledger::tally;
+use crate::records::{a_second_delivery_changes_nothing, malformed_records_are_put_aside};
 
 /// Status and code; the field is named in the message and nowhere else.
 fn code(refused: &Refused) -> (u16, &str) {
@@ -13,14 +14,20 @@ fn code(refused: &Refused) -> (u16, &str) {
     refused.code()
 }
 
-/// Goal: what is wrong is refused with the field named, what does not exist is not found, and nothing of either stays.
+/// Goal: what is wrong is refused with the field named, what does not exist is not found, and nothing of either stays;
+/// what comes a second time changes nothing, what is malformed is put aside, and uploads go on all the while.
 #[test]
-fn what_is_wrong_is_refused_with_the_field_named() -> Verdict {
+fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     subtasks::scenario(async |stage| {
+        stage.environment().expect_complaint("subtask-api", "put aside");
+        stage.environment().expect_complaint("subtask-worker", "put aside");
         wrong_names_are_refused(stage).await?;
         wrong_uploads_are_refused(stage).await?;
         what_does_not_exist_is_not_found(stage).await?;
         assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
+        a_second_delivery_changes_nothing(stage).await?;
+        malformed_records_are_put_aside(stage).await?;
+        insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
 }
