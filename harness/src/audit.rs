@@ -4,7 +4,7 @@
 //! story's. A system that always complains of something says so in its description, with a reason; a story that
 //! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told
 //! apart: they are not the system under test, and a broker that loses another has every right to say so. So is what our own
-//! settings make them say on a busy machine ([`LATE_HEARTBEATS`]).
+//! settings make them say on a busy machine ([`LATE_HEARTBEATS`]), and what a database says of a client that has gone.
 //!
 //! Deliberately absent: patterns. A text that must occur is enough to name a complaint, and can be read.
 
@@ -22,6 +22,9 @@ use crate::wire::READY_TOPIC;
 const SHOWN_MAX: usize = 10;
 /// Of a long line, this many characters are shown.
 const LINE_CHARACTERS_MAX: usize = 400;
+
+/// What PostgreSQL says when a client ends while it is being answered: news of the client, whose own end tells it.
+const CLIENT_LOST: &str = "FATAL:  connection to client lost";
 
 /// Where each log stood when the environment was lent.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +155,9 @@ impl Tongue {
                 ["] WARN ", "] ERROR "].iter().any(names) && !ours
             }
             Self::Postgres => {
-                ["] WARNING:", "] ERROR:", "] FATAL:", "] PANIC:"].iter().any(|level| line.contains(level))
+                let severe =
+                    ["] WARNING:", "] ERROR:", "] FATAL:", "] PANIC:"].iter().any(|level| line.contains(level));
+                severe && !line.contains(CLIENT_LOST)
             }
             Self::Redis => line.split_whitespace().nth(5) == Some("#"),
             Self::Program => program_complains(line),
@@ -199,6 +204,7 @@ mod tests {
         assert!(!Tongue::Kafka.complains(&kafka.replace("text", "Received an error for partition greenroom.ready-0")));
         let postgres = "2026-11-25 19:32:10.659 UTC [1666] FATAL:  the database system is starting up";
         assert!(Tongue::Postgres.complains(postgres) && !Tongue::Postgres.complains(&postgres.replace("FATAL", "LOG")));
+        assert!(!Tongue::Postgres.complains("2026-11-27 13:08:22.012 UTC [406] FATAL:  connection to client lost"));
         let redis = "1631:M 25 Nov 2026 19:32:10.550 # WARNING Memory overcommit must be enabled!";
         assert!(Tongue::Redis.complains(redis) && !Tongue::Redis.complains(&redis.replace('#', "*")));
         let program = r#"{"timestamp":"…","level":"WARN","message":"no ERROR"}"#;

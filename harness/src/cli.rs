@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod fault;
+mod images;
 mod inspect;
 mod judge;
 mod start;
@@ -12,9 +13,12 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use greenroom::environment::chosen_runtime;
+use greenroom::plan::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use bench::Bench;
+pub(crate) use images::Images;
 pub(crate) use judge::Judge;
 
 /// Environments by hand.
@@ -33,7 +37,11 @@ pub(crate) enum TestEnv {
     /// Break something in a running environment, or heal it.
     Fault(fault::Fault),
     /// Say what is missing on this machine and how to get it.
-    Doctor,
+    Doctor {
+        /// Look at what environments of this runtime need, instead of what GREENROOM_RUNTIME says.
+        #[arg(long)]
+        runtime: Option<Runtime>,
+    },
     /// Print everything that would run, without starting anything.
     Plan(start::PlanCommand),
 }
@@ -47,7 +55,7 @@ pub(crate) fn test_env(command: TestEnv) -> anyhow::Result<ExitCode> {
         TestEnv::Logs(logs) => logs.run(),
         TestEnv::Down(down) => down.run(),
         TestEnv::Fault(fault) => fault.run(),
-        TestEnv::Doctor => doctor::run(),
+        TestEnv::Doctor { runtime } => doctor::run(runtime.map_or_else(chosen_runtime, Ok)?),
         TestEnv::Plan(plan) => plan.run(),
     }
 }

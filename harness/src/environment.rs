@@ -15,7 +15,7 @@ use crate::artifacts::{self, PrepareError, PrepareOptions};
 use crate::audit::{Audit, Unexpected};
 use crate::binaries::{self, BinariesError, GREENROOM};
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
-use crate::plan::{Kind, Plan, Scope};
+use crate::plan::{Kind, Plan, Runtime, Scope};
 use crate::runtime::Waited;
 use crate::snapshot;
 use crate::spec::Spec;
@@ -30,6 +30,9 @@ pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 pub const START_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the system may take to come to rest, unless the caller says otherwise.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Says what the brokers and stores of environments run as: `process` or `docker`.
+pub const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
 
 /// A running environment on loan.
 #[derive(Debug)]
@@ -82,6 +85,9 @@ pub enum EnvironmentError {
     /// Nobody was asked.
     #[error("no broker was named whose view counts")]
     NoViewer,
+    /// `GREENROOM_RUNTIME` says something that nothing runs as.
+    #[error("{RUNTIME_VARIABLE} is {0:?}; expected `process` or `docker`")]
+    Runtime(String),
     /// A background task failed.
     #[error("failed to run a background task")]
     Task(#[from] tokio::task::JoinError),
@@ -94,6 +100,8 @@ pub struct StartOptions {
     pub scope: Scope,
     /// Who asks, for a person who reads `status`.
     pub holder: String,
+    /// What brokers and stores run as; where absent, what [`RUNTIME_VARIABLE`] says, or processes.
+    pub runtime: Option<Runtime>,
     /// Fetch nothing; say what is missing.
     pub offline: bool,
     /// How long the start may take.
@@ -105,6 +113,7 @@ impl Default for StartOptions {
         Self {
             scope: Scope::Everything,
             holder: format!("process {}", std::process::id()),
+            runtime: None,
             offline: false,
             deadline: START_DEADLINE,
         }
@@ -117,7 +126,8 @@ impl Environment {
     /// # Errors
     /// It did not start; nothing of it is left then but the logs that the error names.
     pub async fn start(spec: Spec, options: StartOptions, step: impl FnMut(&Event)) -> Result<Self, EnvironmentError> {
-        let StartOptions { scope, holder, offline, deadline } = options;
+        let StartOptions { scope, holder, runtime, offline, deadline } = options;
+        let runtime = runtime.map_or_else(chosen_runtime, Ok)?;
         let preparing = tokio::task::spawn_blocking(move || {
             let binaries = binaries::built()?;
             let toolchain = artifacts::prepare(&PrepareOptions { offline, ..PrepareOptions::default() }, &mut |_| {})?;
@@ -129,6 +139,7 @@ impl Environment {
         let order = Order {
             spec: spec.clone(),
             scope,
+            runtime,
             toolchain,
             binaries,
             evidence: evidence_directory(&workspace),
@@ -255,12 +266,12 @@ impl Environment {
     }
 
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {
-        self.lease.act(action.clone()).await?;
+        // Before it is done: what fails half-way, as a restart that killed and did not start, has disturbed it too.
         match &action {
             Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
             Action::Link { routes, .. } => routes.iter().for_each(|route| self.audit.disturb(&route.to)),
         }
-        Ok(())
+        Ok(self.lease.act(action).await?)
     }
 
     /// How every part is.
@@ -307,6 +318,17 @@ impl Calls {
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What [`RUNTIME_VARIABLE`] says.
+///
+/// # Errors
+/// It says something that nothing runs as.
+pub fn chosen_runtime() -> Result<Runtime, EnvironmentError> {
+    match std::env::var(RUNTIME_VARIABLE) {
+        Err(_) => Ok(Runtime::default()),
+        Ok(name) => clap::ValueEnum::from_str(&name, false).map_err(|_| EnvironmentError::Runtime(name)),
     }
 }
 

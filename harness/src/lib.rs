@@ -12,6 +12,7 @@ pub mod artifacts;
 mod attempts;
 pub mod audit;
 pub mod binaries;
+pub mod docker;
 pub mod drive;
 pub mod environment;
 pub mod link;

@@ -126,12 +126,14 @@ pub enum LinkError {
         to: String,
     },
     /// There is nothing to heal.
-    #[error("the link from {from} to {to} has no fault to take back")]
+    #[error("the link from {from} to {to} has no fault to take back; faults on the way to {to}: {known}")]
     Whole {
         /// The client.
         from: String,
         /// The part.
         to: String,
+        /// Whose ways to it have one.
+        known: String,
     },
     /// The fault makes no sense.
     #[error(transparent)]
@@ -227,12 +229,21 @@ impl Links {
                 let whole: Vec<_> = routes.iter().filter(|route| faults.remove(*route).is_none()).collect();
                 match whole.last() {
                     Some(route) if whole.len() == routes.len() => {
-                        Err(LinkError::Whole { from: route.client().to_owned(), to: route.to.clone() })
+                        let broken = faults.keys().filter(|broken| broken.to == route.to);
+                        let known: Vec<_> = broken.map(|broken| format!("that of {}", broken.client())).collect();
+                        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                        Err(LinkError::Whole { from: route.client().to_owned(), to: route.to.clone(), known })
                     }
                     Some(_) | None => Ok(()),
                 }
             }
         }
+    }
+
+    /// The faults in force, for a person.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let faults = self.shared.lock();
+        faults.iter().map(|(route, is)| format!("{} to {}: {is}", route.client(), route.to)).collect()
     }
 
     /// Ends every proxy and waits until nothing listens any more.
@@ -258,7 +269,7 @@ impl Links {
             return Err(LinkError::SharedProcess { from: from.clone(), to: to.clone() });
         }
         if from != OUTSIDE && !parts.contains(from) {
-            let known = parts.iter().map(String::as_str).chain([OUTSIDE]).collect();
+            let known = parts.iter().map(String::as_str).chain([OUTSIDE, EVERYONE]).collect();
             return Err(LinkError::UnknownSource { from: from.clone(), known: listed(known) });
         }
         if self.shared.brokers_apart && is_broker(from) && is_broker(to) {

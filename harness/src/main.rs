@@ -26,6 +26,9 @@ enum Command {
     /// Measurements, printed as tables.
     #[command(subcommand)]
     Bench(cli::Bench),
+    /// The images that containers are made from.
+    #[command(subcommand)]
+    Images(cli::Images),
     /// Run the default system's stories against another implementation of it (`cargo xtask test --service`).
     #[command(hide = true)]
     Judge(cli::Judge),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::TestEnv(command) => cli::test_env(command),
         Command::Bench(command) => cli::bench(command),
+        Command::Images(images) => images.run(),
         Command::Judge(judge) => judge.run(),
         // On the main thread: whatever it spawns ends with the thread that spawned it.
         Command::Supervise { house } => supervise(house).map(|()| ExitCode::SUCCESS),

@@ -36,9 +36,9 @@ pub struct NodeSettings<'a> {
     pub node_id: u32,
     /// Address that it advertises, where the links in front of it listen.
     pub host: Ipv4Addr,
-    /// Address that it listens on; `host` itself where there are no links.
-    pub backstage: Ipv4Addr,
-    /// Address at which nodes find one another: `host`, or `backstage` where no link shall stand between them.
+    /// Address that it listens on; `host` itself where there are no links, and any in a container.
+    pub listen: Ipv4Addr,
+    /// Address at which nodes find one another: `host`, or the one behind the links where no link shall stand between them.
     pub meeting: Ipv4Addr,
     /// Client ports of all nodes, in order of their ids.
     pub client_ports: &'a [u16],
@@ -165,7 +165,7 @@ pub(crate) fn archive_flags(archive: &Archive) -> Vec<String> {
 }
 
 fn identity(file: &mut Properties, settings: &NodeSettings<'_>) {
-    let NodeSettings { host, backstage, meeting, .. } = settings;
+    let NodeSettings { host, listen, meeting, .. } = settings;
     let client = NodeSettings::own(settings.client_ports, settings.node_id);
     let controller = NodeSettings::own(settings.controller_ports, settings.node_id);
     let voters: Vec<String> =
@@ -175,7 +175,7 @@ fn identity(file: &mut Properties, settings: &NodeSettings<'_>) {
     if among_brokers == "INTERNAL" {
         listeners.push((among_brokers, client + INTERNAL_PORT_OFFSET, meeting));
     }
-    let bound = listeners.iter().map(|(name, port, _)| format!("{name}://{backstage}:{port}"));
+    let bound = listeners.iter().map(|(name, port, _)| format!("{name}://{listen}:{port}"));
     let advertised = listeners.iter().map(|(name, port, at)| format!("{name}://{at}:{port}"));
     let protocols = listeners.iter().map(|(name, ..)| format!("{name}:PLAINTEXT"));
     file.set("process.roles", "broker,controller");
@@ -305,7 +305,7 @@ mod tests {
         NodeSettings {
             node_id: 2,
             host: Ipv4Addr::new(127, 18, 4, 7),
-            backstage: Ipv4Addr::new(127, 130, 4, 7),
+            listen: Ipv4Addr::new(127, 130, 4, 7),
             meeting: Ipv4Addr::new(127, 18, 4, 7),
             client_ports: &[9092, 9093, 9094],
             controller_ports: &[9192, 9193, 9194],

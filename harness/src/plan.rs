@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::docker::images::Image;
 use crate::link::PlannedLink;
 use crate::spec::{Layout, Links, ProgramSpec, Spec, meaningless};
 use crate::toolchain::Toolchain;
@@ -25,6 +26,17 @@ use template::Names;
 
 /// Name of the part that brokers of one process are.
 pub(crate) const BROKERS: &str = "kafka";
+
+/// What the parts of an environment run as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runtime {
+    /// Processes of this machine.
+    #[default]
+    Process,
+    /// Containers of this machine's engine; the programs of the system stay processes.
+    Docker,
+}
 
 /// Where an environment stands: its identity, its address and its directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +53,8 @@ pub struct Site {
     pub directory: PathBuf,
     /// Where the binaries of the workspace lie.
     pub binaries: PathBuf,
+    /// What its parts run as.
+    pub runtime: Runtime,
 }
 
 /// Which parts of a description are wanted.
@@ -52,6 +66,23 @@ pub enum Scope {
     Everything,
     /// All but the programs under test.
     Infrastructure,
+}
+
+impl Site {
+    /// The address that brokers and stores listen on: in a container all of its own network, of which the engine shows
+    /// the ports at [`Site::backstage`].
+    pub(crate) fn listen(&self) -> Ipv4Addr {
+        match self.runtime {
+            Runtime::Process => self.backstage,
+            Runtime::Docker => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    /// The container of a broker or a store.
+    pub(crate) fn contained(&self, image: Image) -> Option<PlannedContainer> {
+        let container = PlannedContainer { image: image.name, is_foreign: false, reads: Vec::new() };
+        (self.runtime == Runtime::Docker).then_some(container)
+    }
 }
 
 impl Scope {
@@ -111,7 +142,9 @@ pub struct Part {
     pub copies: Vec<PlannedCopy>,
     /// Files written before it starts.
     pub files: Vec<PlannedFile>,
-    /// The program and its arguments.
+    /// The container that it runs in; absent where it is a process of this machine.
+    pub container: Option<PlannedContainer>,
+    /// The program and its arguments; empty where an image says it.
     pub command: Vec<String>,
     /// Its whole environment, apart from what every process inherits (`PATH`, `HOME`, `LANG`).
     pub variables: BTreeMap<String, String>,
@@ -119,6 +152,17 @@ pub struct Part {
     pub directory: PathBuf,
     /// File that takes its standard output and error.
     pub log: PathBuf,
+}
+
+/// The container of a part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedContainer {
+    /// Its image.
+    pub image: String,
+    /// Whether the image says by itself what runs, as whom and where.
+    pub is_foreign: bool,
+    /// Directories of this machine that it reads at the same paths, beside the environment's own, which it writes too.
+    pub reads: Vec<PathBuf>,
 }
 
 /// What a part is; decides how it is known to be ready and how it ends.
@@ -169,6 +213,23 @@ pub enum PlanError {
     /// What was asked for beside the description, or by a test, made something of it that cannot be started.
     #[error("the description as it was changed cannot be started: {0}")]
     Meaning(String),
+    /// What is asked for exists among processes only.
+    #[error(
+        "links between brokers need brokers that are processes; leave out `--runtime docker`, or use `--links clients`"
+    )]
+    ContainedLinks,
+    /// An image was named where nothing runs in containers.
+    #[error("{program} is an image, which `--runtime docker` runs")]
+    ImageAmongProcesses {
+        /// The program.
+        program: String,
+    },
+    /// An image would go round the links.
+    #[error("{program} is an image, which reaches the other parts without links; use `--links none`")]
+    ImageAndLinks {
+        /// The program.
+        program: String,
+    },
     /// A template names something that the description does not have.
     #[error("{place} names `{{{name}}}`, which this environment does not have; expected one of {expected}")]
     UnknownName {
@@ -198,6 +259,18 @@ impl Plan {
         if let Some(fault) = meaningless(spec) {
             return Err(PlanError::Meaning(fault));
         }
+        if (spec.links, site.runtime) == (Links::All, Runtime::Docker) {
+            return Err(PlanError::ContainedLinks);
+        }
+        let image = spec.programs.iter().find(|program| scope.has(program) && program.image.is_some());
+        if let Some(program) = image.map(|program| program.name.clone()) {
+            if site.runtime == Runtime::Process {
+                return Err(PlanError::ImageAmongProcesses { program });
+            }
+            if spec.links != Links::None {
+                return Err(PlanError::ImageAndLinks { program });
+            }
+        }
         if spec.links == Links::None {
             site.backstage = site.address;
         }
@@ -215,7 +288,8 @@ impl Plan {
         }
         for program in spec.programs.iter().filter(|program| scope.has(program)) {
             for instance in 0..program.instances {
-                parts.push(part::program(program, instance, &names, &variables, &site)?);
+                let container = image.and_then(|_| part::container(program, toolchain, &site));
+                parts.push(part::program(program, instance, &names, &variables, &site, container)?);
             }
         }
         Ok(Self {

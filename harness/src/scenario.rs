@@ -82,7 +82,7 @@ pub async fn eventually<T>(state: impl AsyncFnMut() -> Result<T, String>) -> Res
 #[track_caller]
 pub fn run(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) -> Verdict {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(play(spec, story));
+    let outcome = runtime.block_on(play(spec, story, Location::caller()));
     // Blocking readers of topics may still be closing; a test does not wait for them.
     runtime.shutdown_background();
     match outcome {
@@ -94,6 +94,7 @@ pub fn run(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) -> 
 async fn play(
     spec: Spec,
     story: impl AsyncFnOnce(&mut Environment) -> Verdict,
+    begun_at: &'static Location<'static>,
 ) -> Result<Verdict, Box<dyn Any + Send>> {
     let name = std::thread::current().name().unwrap_or("scenario").to_owned();
     let options =
@@ -104,7 +105,8 @@ async fn play(
     };
     let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
     // A story that passes over a complaint of a part has not passed.
-    let outcome = outcome.map(|told| told.and_then(|()| environment.audit().map_err(Failure::from)));
+    let audited = || environment.audit().map_err(|error| Failure { location: begun_at, ..Failure::from(error) });
+    let outcome = outcome.map(|told| told.and_then(|()| audited()));
     match outcome {
         Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
         Ok(Err(mut failure)) => {

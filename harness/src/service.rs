@@ -4,7 +4,8 @@
 //! variables and at the same port as ours, and every story speaks with it. What it cannot be asked, because only our own
 //! program knows the variable, is known from the description: [`ContractSpec`].
 //!
-//! The command is told to a shell in the directory of whoever named it, so what works there works here.
+//! The command is told to a shell in the directory of whoever named it, so what works there works here. An image is run by
+//! its own command, in the network of the environment's containers; it must listen on all addresses there.
 //!
 //! Deliberately absent: a service that runs elsewhere already. It could not be given brokers and a database of its own
 //! for each story, so its verdicts would be about whatever happened before.
@@ -17,6 +18,8 @@ use crate::spec::{ContractSpec, ProgramSpec, Spec};
 
 /// The command, for whatever runs below `cargo xtask test --service`.
 pub const SERVICE_VARIABLE: &str = "GREENROOM_SERVICE";
+/// The image, for whatever runs below `cargo xtask test --service-image`.
+pub const SERVICE_IMAGE_VARIABLE: &str = "GREENROOM_SERVICE_IMAGE";
 /// Where the command was named, in which it runs.
 pub const SERVICE_DIRECTORY_VARIABLE: &str = "GREENROOM_SERVICE_DIRECTORY";
 /// Its fixed HTTP port, if it has one.
@@ -25,12 +28,25 @@ pub const SERVICE_PORT_VARIABLE: &str = "GREENROOM_SERVICE_PORT";
 /// Somebody else's service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// What a shell is told to run; a template like every other command, so `{port}` stands for its HTTP port.
-    pub command: String,
-    /// Where it runs.
-    pub directory: PathBuf,
+    /// What is run.
+    pub runs: Runs,
     /// Its HTTP port where that cannot be chosen by `PORT`.
     pub port: Option<u16>,
+}
+
+/// How somebody else's service is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runs {
+    /// By a shell.
+    Command {
+        /// What the shell is told; a template like every other command, so `{port}` stands for its HTTP port.
+        command: String,
+        /// Where it runs.
+        directory: PathBuf,
+    },
+    /// In a container of this image.
+    Image(String),
 }
 
 /// Why a service cannot take the place of the program under test.
@@ -61,13 +77,19 @@ impl Service {
     /// # Errors
     /// Its port is no port, or it is not known where it runs.
     pub fn of_this_run() -> Result<Option<Self>, ServiceError> {
-        let Ok(command) = std::env::var(SERVICE_VARIABLE) else { return Ok(None) };
+        let runs = match (std::env::var(SERVICE_IMAGE_VARIABLE).ok(), std::env::var(SERVICE_VARIABLE).ok()) {
+            (Some(image), _) => Runs::Image(image),
+            (None, Some(command)) => {
+                let directory = std::env::var_os(SERVICE_DIRECTORY_VARIABLE).ok_or(ServiceError::NoDirectory)?;
+                Runs::Command { command, directory: directory.into() }
+            }
+            (None, None) => return Ok(None),
+        };
         let port = match std::env::var(SERVICE_PORT_VARIABLE) {
             Ok(text) => Some(text.parse().ok().filter(|port| *port > 0).ok_or(ServiceError::Port(text))?),
             Err(_) => None,
         };
-        let directory = std::env::var_os(SERVICE_DIRECTORY_VARIABLE).ok_or(ServiceError::NoDirectory)?;
-        Ok(Some(Self { command, directory: directory.into(), port }))
+        Ok(Some(Self { runs, port }))
     }
 
     /// Lets the service run instead of the program under test, and answers that program's contract.
@@ -83,9 +105,14 @@ impl Service {
         };
         let contract = program.contract.clone().unwrap_or_default();
         program.binary = None;
-        // A shell that is told one command makes way for it; of several, signals reach shell and command alike.
-        program.command = ["/bin/sh", "-c", &self.command].map(str::to_owned).to_vec();
-        program.directory = Some(self.directory.clone());
+        match &self.runs {
+            Runs::Command { command, directory } => {
+                // A shell that is told one command makes way for it; of several, signals reach shell and command alike.
+                program.command = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
+                program.directory = Some(directory.clone());
+            }
+            Runs::Image(image) => program.image = Some(image.clone()),
+        }
         program.port = self.port.unwrap_or(program.port);
         program.ready.clone_from(&contract.ready);
         Ok(contract)
@@ -110,8 +137,7 @@ mod tests {
     fn a_service_runs_instead_of_the_program_with_a_contract() {
         let mut spec = described("contract = { ready = \"/goods\", variables = [\"PORT\"] }\n");
         let service = Service {
-            command: "npm start -- --port {port}".to_owned(),
-            directory: "/srv/shop".into(),
+            runs: Runs::Command { command: "npm start -- --port {port}".to_owned(), directory: "/srv/shop".into() },
             port: Some(8080),
         };
         let contract = service.take_the_place(&mut spec).expect("there is a place");
@@ -123,8 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn an_image_runs_instead_of_it_too() {
+        let mut spec = described("contract = { ready = \"/goods\", variables = [\"PORT\"] }\n");
+        let service = Service { runs: Runs::Image("shop:1".to_owned()), port: None };
+        service.take_the_place(&mut spec).expect("there is a place");
+        let program = &spec.programs[0];
+        assert_eq!((&program.binary, program.command.len(), program.image.as_deref()), (&None, 0, Some("shop:1")));
+        assert_eq!(program.port, 3000);
+    }
+
+    #[test]
     fn a_system_without_a_contract_has_no_place() {
-        let service = Service { command: "true".to_owned(), directory: "/".into(), port: None };
+        let service = Service { runs: Runs::Image("shop:1".to_owned()), port: None };
         let refused = service.take_the_place(&mut described("")).expect_err("no place").to_string();
         assert!(refused.ends_with("shop has none"), "{refused}");
     }

@@ -195,12 +195,15 @@ pub struct RedisSpec {
 pub struct ProgramSpec {
     /// Its name; also its part name (`logs shop`).
     pub name: String,
-    /// The binary of this workspace that it runs. Either this or `command`.
+    /// The binary of this workspace that it runs. One of this, `command` and `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
-    /// The command that it runs, each argument a template. Either this or `binary`.
+    /// The command that it runs, each argument a template.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// The image of a container that it runs in, by the image's own command; needs the runtime `docker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// The directory that it runs in, from the root; where absent, one of its own that goes with the environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,

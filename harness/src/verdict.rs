@@ -15,6 +15,9 @@ pub const VERDICTS_VARIABLE: &str = "GREENROOM_VERDICTS";
 /// How wide the table may be, in characters.
 const TABLE_WIDTH: u16 = 160;
 
+/// Begins the name of a file that is still being written, or was when its story was killed.
+const UNFINISHED: &str = ".unfinished-";
+
 /// Whether a law holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,9 +64,18 @@ impl Judgement {
         let Some(directory) = std::env::var_os(VERDICTS_VARIABLE).map(PathBuf::from) else { return Ok(()) };
         let name: String = self.law.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let path = directory.join(format!("{name}.json"));
-        let written = std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::write(&path, serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?));
-        written.map_err(|source| VerdictsError { path, source })
+        self.write_to(&directory, &path).map_err(|source| VerdictsError { path, source })
+    }
+}
+
+impl Judgement {
+    /// Writes it whole or not at all: whoever reads the table may do so while a story is killed.
+    fn write_to(&self, directory: &Path, path: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.persist(path)?;
+        Ok(())
     }
 }
 
@@ -79,6 +91,9 @@ pub fn read(directory: &Path) -> Result<Vec<Judgement>, VerdictsError> {
     let mut judgements = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed(directory))? {
         let path = entry.map_err(failed(directory))?.path();
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())) {
+            continue;
+        }
         let text = std::fs::read(&path).map_err(failed(&path))?;
         judgements.push(serde_json::from_slice(&text).map_err(|error| failed(&path)(error.into()))?);
     }

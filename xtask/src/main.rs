@@ -1,6 +1,6 @@
 //! The project's commands: builds what they need and hands over.
 //!
-//! `test-env` and `bench` are the `greenroom` binary's; `test` is cargo-nextest's; `lint` is Cargo's own.
+//! `test-env`, `images` and `bench` are the `greenroom` binary's; `test` is cargo-nextest's; `lint` is Cargo's own.
 //!
 //! Deliberately absent: dependencies and logic, so that the first command of a day starts at once.
 
@@ -9,13 +9,18 @@ use std::process::{Command, ExitCode};
 
 /// The version that CI and everyone else runs.
 const NEXTEST_VERSION: &str = "0.9.151";
+/// Says what the brokers and stores of environments run as.
+const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test [ARGUMENTS]   run every test under cargo-nextest, installed if missing; ARGUMENTS are nextest's
-  test --service COMMAND [--service-port N] [ARGUMENTS]
+  test --runtime docker [ARGUMENTS]
+                     the same with brokers and stores in containers
+  test --service COMMAND | --service-image IMAGE [--service-port N] [ARGUMENTS]
                      run the default system's stories against another implementation of it, and print the verdicts
   test-env …         environments by hand: up, run, status, logs, down, fault, doctor, plan (see test-env --help)
+  images …           what `--runtime docker` is made from: build, list (see images --help)
   bench …            measurements (see bench --help)
   lint               formatting and lints, as CI wants them
 ";
@@ -24,7 +29,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
         Some("test") => test(&arguments[1..]),
-        Some("test-env" | "bench") => greenroom(&arguments),
+        Some("test-env" | "images" | "bench") => greenroom(&arguments, None),
         Some("lint") => lint(),
         Some("help" | "--help" | "-h") => {
             say(USAGE);
@@ -50,25 +55,55 @@ enum Failed {
 }
 
 /// Hands over to the harness's own binary.
-fn greenroom(arguments: &[String]) -> Result<(), Failed> {
+fn greenroom(arguments: &[String], runtime: Option<&str>) -> Result<(), Failed> {
     build()?;
     let binaries = binaries()?;
     let mut command = Command::new(binaries.join("greenroom"));
+    command
+        .args(arguments)
+        .env("GREENROOM_BINARIES", &binaries)
+        .envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime)));
     // From here on this process is that one: signals reach it, and its exit code is ours.
-    let error = std::os::unix::process::CommandExt::exec(command.args(arguments).env("GREENROOM_BINARIES", &binaries));
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
     Err(Failed::Because(format!("failed to run {}: {error}", binaries.join("greenroom").display())))
 }
 
 fn test(arguments: &[String]) -> Result<(), Failed> {
     let nextest = nextest()?;
-    if arguments.iter().any(|argument| argument.split('=').next() == Some("--service")) {
+    let (runtime, arguments) = runtime(arguments)?;
+    if arguments
+        .iter()
+        .any(|argument| ["--service", "--service-image"].contains(&argument.split('=').next().unwrap_or("")))
+    {
         let judge = ["judge", "--nextest"].map(str::to_owned).into_iter().chain([nextest.display().to_string()]);
-        return greenroom(&judge.chain(arguments.iter().cloned()).collect::<Vec<_>>());
+        return greenroom(&judge.chain(arguments).collect::<Vec<_>>(), runtime.as_deref());
     }
     build()?;
     let mut command = Command::new(nextest);
+    let chosen =
+        arguments.iter().any(|argument| ["--profile", "-P"].contains(&argument.split('=').next().unwrap_or("")));
+    if runtime.as_deref() == Some("docker") && !chosen {
+        command.env("NEXTEST_PROFILE", "docker");
+    }
     command.args(["nextest", "run", "--workspace"]).args(arguments).env("GREENROOM_BINARIES", binaries()?);
-    run(&mut command)
+    run(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))
+}
+
+/// What environments shall run as, where the arguments say it, and the other arguments.
+fn runtime(arguments: &[String]) -> Result<(Option<String>, Vec<String>), Failed> {
+    let (mut runtime, mut others) = (None, Vec::new());
+    let mut arguments = arguments.iter().cloned();
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix("--runtime") {
+            Some("") => runtime = Some(arguments.next().unwrap_or_default()),
+            Some(value) if value.starts_with('=') => runtime = Some(value[1..].to_owned()),
+            _ => others.push(argument),
+        }
+    }
+    match runtime.as_deref() {
+        None | Some("process" | "docker") => Ok((runtime, others)),
+        Some(other) => Err(Failed::Because(format!("--runtime {other}: expected `process` or `docker`"))),
+    }
 }
 
 fn lint() -> Result<(), Failed> {

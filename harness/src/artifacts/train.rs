@@ -50,7 +50,8 @@ pub(super) struct Training<'a> {
 pub(super) fn run(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
     let place = Place::free()?;
     let files = write_nodes(training.directory, &place)?;
-    let recording = [recording_flag.to_owned()];
+    // Native libraries are unpacked there, and stay when a JVM is killed.
+    let recording = [recording_flag.to_owned(), format!("-Djava.io.tmpdir={}", training.directory.display())];
     let name = "the broker of the training run";
     let mut program = Program::start(name, training.java.command(&recording, &files), training.log)?;
     ready(&place, &mut program)?;
@@ -121,7 +122,7 @@ fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareE
         let settings = NodeSettings {
             node_id: u32::from(node_id),
             host: place.host,
-            backstage: place.host,
+            listen: place.host,
             meeting: place.host,
             client_ports: &place.client_ports,
             controller_ports: &place.controller_ports,

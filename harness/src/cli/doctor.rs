@@ -6,7 +6,9 @@ use std::process::{Command, ExitCode};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use greenroom::artifacts;
+use greenroom::artifacts::{self, PrepareOptions};
+use greenroom::docker::{self, Engine, EngineError};
+use greenroom::plan::Runtime;
 use greenroom::supervisor::state::Workspace;
 use nix::sys::statvfs::statvfs;
 
@@ -28,8 +30,8 @@ struct Finding {
 }
 
 /// Looks at everything and says what is missing; fails if anything is.
-pub(super) fn run() -> anyhow::Result<ExitCode> {
-    let findings = [
+pub(super) fn run(runtime: Runtime) -> anyhow::Result<ExitCode> {
+    let mut findings = vec![
         Finding { what: "operating system", found: operating_system() },
         Finding { what: "C compiler", found: tool("cc", "--version", "apt-get install build-essential") },
         Finding { what: "C++ compiler", found: tool("c++", "--version", "apt-get install build-essential") },
@@ -42,6 +44,10 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         Finding { what: "memory", found: memory() },
         Finding { what: "loopback", found: loopback() },
     ];
+    if runtime == Runtime::Docker {
+        findings.push(Finding { what: "container engine", found: engine() });
+        findings.push(Finding { what: "images", found: images() });
+    }
     let mut table = Table::new();
     table.load_preset(NOTHING);
     for Finding { what, found } in &findings {
@@ -142,6 +148,36 @@ fn memory() -> Result<String, String> {
         Some(kib) => Ok(format!("{} MiB available", kib >> 10)),
         None => Err("/proc/meminfo has no MemAvailable".to_owned()),
     }
+}
+
+/// The container engine: that it answers, and is new enough.
+fn engine() -> Result<String, String> {
+    asked(async { Engine::here().await?.version().await })
+}
+
+/// The images of what is stored here.
+fn images() -> Result<String, String> {
+    let options = PrepareOptions { offline: true, ..PrepareOptions::default() };
+    let toolchain = artifacts::prepare(&options, &mut |_| {});
+    let toolchain = toolchain.map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))?;
+    asked(async {
+        let engine = Engine::here().await?;
+        let mut names = Vec::new();
+        for image in docker::images::all(&toolchain) {
+            if !engine.has(&image.name).await? {
+                return Err(EngineError::NoImage { image: image.name });
+            }
+            names.push(image.name);
+        }
+        Ok(names.join(", "))
+    })
+}
+
+/// What the engine answers, or what can be done about its not answering.
+fn asked(question: impl Future<Output = Result<String, EngineError>>) -> Result<String, String> {
+    let told = |error: EngineError| format!("{}; {}", greenroom::report::chain(&error), error.advice());
+    let answered = super::block_on(async { Ok(question.await.map_err(told)) });
+    answered.map_err(|error| super::chain(&error))?
 }
 
 fn loopback() -> Result<String, String> {

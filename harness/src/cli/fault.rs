@@ -38,7 +38,7 @@ enum What {
     Cut(Way),
     /// Let nothing through from a client to a part, and tell nobody.
     Blackhole(DirectedWay),
-    /// Let everything between a client and a part arrive later.
+    /// Let everything between a client and a part arrive later, in each direction.
     Delay {
         #[command(flatten)]
         way: DirectedWay,
@@ -141,7 +141,13 @@ impl Way {
 
     fn broken(self, fault: LinkFault, flow: Flow) -> (Action, String) {
         let Self { client, part } = &self;
-        let told = format!("the way from {client} to {part} is broken; `fault heal {client} {part}` takes it back");
+        let how = match fault {
+            LinkFault::Cut => "is cut".to_owned(),
+            LinkFault::Blackhole => "loses what is sent".to_owned(),
+            LinkFault::Delay { ms } => format!("takes {ms} ms longer in each direction that was meant"),
+            LinkFault::Throttle { bytes_per_s } => format!("carries {bytes_per_s} bytes a second on each connection"),
+        };
+        let told = format!("the way from {client} to {part} {how}; `fault heal {client} {part}` takes it back");
         (Action::Link { routes: vec![self.clone().route()], change: Change::Break(fault, flow) }, told)
     }
 }

@@ -59,6 +59,7 @@ impl Status {
             let Summary { environment, state, holder, .. } = summary;
             answer(&format!("{environment}  {state}, since {age}, held by {holder}"));
             answer(&start::table(summary));
+            summary.faults.iter().for_each(|fault| answer(&format!(" fault, {fault}")));
         }
         Ok(ExitCode::SUCCESS)
     }

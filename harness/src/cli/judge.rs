@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use anyhow::{Context, ensure};
-use greenroom::service::{SERVICE_DIRECTORY_VARIABLE, SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
+use greenroom::environment::RUNTIME_VARIABLE;
+use greenroom::service::{SERVICE_DIRECTORY_VARIABLE, SERVICE_IMAGE_VARIABLE, SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
 use greenroom::supervisor::state::Workspace;
 use greenroom::verdict::{self, VERDICTS_VARIABLE};
 use tokio::process::Command;
@@ -21,8 +22,11 @@ pub(crate) struct Judge {
     nextest: PathBuf,
     /// The command that runs the service, in each story's own environment with the variables of the contract.
     /// `{port}` stands for its HTTP port.
-    #[arg(long, value_name = "COMMAND")]
-    service: String,
+    #[arg(long, value_name = "COMMAND", required_unless_present = "service_image")]
+    service: Option<String>,
+    /// An image of the service instead, run beside brokers and stores in containers.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "service")]
+    service_image: Option<String>,
     /// The HTTP port of the service, where it cannot be chosen by `PORT`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     service_port: Option<u16>,
@@ -43,7 +47,11 @@ impl Judge {
         stories.args(["nextest", "run", "--workspace", "--no-fail-fast", "--test", &system]);
         let here = std::env::current_dir().context("find the current directory")?;
         stories.env(SERVICE_DIRECTORY_VARIABLE, here);
-        stories.args(&self.arguments).env(SERVICE_VARIABLE, &self.service).env(VERDICTS_VARIABLE, verdicts.path());
+        stories.args(&self.arguments).env(VERDICTS_VARIABLE, verdicts.path());
+        stories.envs(self.service.iter().map(|command| (SERVICE_VARIABLE, command)));
+        if let Some(image) = &self.service_image {
+            stories.env(SERVICE_IMAGE_VARIABLE, image).env(RUNTIME_VARIABLE, "docker");
+        }
         // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
         stories.env("INSTA_FORCE_PASS", "1").env("INSTA_UPDATE", "no");
         if let Some(port) = self.service_port {
@@ -64,7 +72,9 @@ impl Judge {
     /// A service that does not start is told of once, not once for each story.
     fn start_once(&self, system: &str) -> anyhow::Result<()> {
         let mut start = process::Command::new(std::env::current_exe()?);
-        start.args(["test-env", "run", system, "--service", &self.service]);
+        start.args(["test-env", "run", system]);
+        start.args(self.service.iter().flat_map(|command| ["--service", command]));
+        start.args(self.service_image.iter().flat_map(|image| ["--service-image", image]));
         if let Some(port) = self.service_port {
             start.args(["--service-port", &port.to_string()]);
         }

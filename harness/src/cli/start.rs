@@ -179,6 +179,7 @@ impl PlanCommand {
             backstage: Ipv4Addr::new(127, 128, 0, 1),
             directory: workspace.directory.join("plan"),
             binaries: binaries::built()?,
+            runtime: self.wanted.runtime()?,
         };
         answer(&Plan::new(&spec, self.wanted.scope(), &toolchain, site)?.to_string());
         Ok(ExitCode::SUCCESS)
@@ -193,6 +194,7 @@ async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::
     let options = StartOptions {
         scope: wanted.scope(),
         holder: format!("{holder}, process {}", std::process::id()),
+        runtime: Some(wanted.runtime()?),
         offline,
         ..StartOptions::default()
     };
@@ -227,7 +229,7 @@ async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::
 }
 
 /// Prepares the artifacts and tells a person of every step.
-fn prepare(offline: bool) -> anyhow::Result<Toolchain> {
+pub(super) fn prepare(offline: bool) -> anyhow::Result<Toolchain> {
     let options = PrepareOptions { offline, ..PrepareOptions::default() };
     Ok(artifacts::prepare(&options, &mut |progress| say(&told(&progress)))?)
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use greenroom::plan::Scope;
-use greenroom::service::Service;
+use greenroom::environment::chosen_runtime;
+use greenroom::plan::{Runtime, Scope};
+use greenroom::service::{Runs, Service};
 use greenroom::spec::{self, Layout, Links, Spec};
 use greenroom::supervisor::state::Workspace;
 
@@ -23,6 +24,9 @@ pub(super) struct Wanted {
     /// Where links stand, whose ways `fault` can break, instead of where the description says.
     #[arg(long, value_name = "WHERE")]
     links: Option<Links>,
+    /// What brokers and stores run as, instead of what GREENROOM_RUNTIME says.
+    #[arg(long)]
+    runtime: Option<Runtime>,
     /// Start only these parts: `infrastructure` leaves out the programs under test.
     #[arg(long, value_name = "PARTS")]
     only: Option<Only>,
@@ -30,8 +34,11 @@ pub(super) struct Wanted {
     /// variables. `{port}` stands for its HTTP port.
     #[arg(long, value_name = "COMMAND")]
     service: Option<String>,
+    /// Run this image instead of the program under test, beside brokers and stores in containers.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "service")]
+    service_image: Option<String>,
     /// The HTTP port of that service, where it cannot be chosen by `PORT`.
-    #[arg(long, value_name = "N", requires = "service", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     service_port: Option<u16>,
     /// Fetch nothing; say what is missing.
     #[arg(long)]
@@ -52,6 +59,15 @@ impl Wanted {
         }
     }
 
+    /// What brokers and stores run as.
+    pub(super) fn runtime(&self) -> anyhow::Result<Runtime> {
+        match self.runtime {
+            Some(runtime) => Ok(runtime),
+            None if self.service_image.is_some() => Ok(Runtime::Docker),
+            None => Ok(chosen_runtime()?),
+        }
+    }
+
     /// The description, read and changed as asked.
     pub(super) fn spec(&self, workspace: &Workspace) -> anyhow::Result<Spec> {
         let path = match (&self.description, &self.system) {
@@ -68,13 +84,17 @@ impl Wanted {
             kafka.layout = layout;
         }
         spec.links = self.links.unwrap_or(spec.links);
+        if self.service_port.is_some() && self.service.is_none() && self.service_image.is_none() {
+            bail!("--service-port: no service was named; use --service or --service-image");
+        }
         if let Some(command) = &self.service {
-            let service = Service {
-                command: command.clone(),
-                directory: std::env::current_dir().context("find the current directory")?,
-                port: self.service_port,
-            };
-            service.take_the_place(&mut spec).context("--service")?;
+            let directory = std::env::current_dir().context("find the current directory")?;
+            let runs = Runs::Command { command: command.clone(), directory };
+            Service { runs, port: self.service_port }.take_the_place(&mut spec).context("--service")?;
+        }
+        if let Some(image) = &self.service_image {
+            let runs = Runs::Image(image.clone());
+            Service { runs, port: self.service_port }.take_the_place(&mut spec).context("--service-image")?;
         }
         Ok(spec)
     }

@@ -1,5 +1,6 @@
 //! What a link is like: the faults that are in force, by direction.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,21 @@ pub(super) struct Way {
     pub(super) bytes_per_s: Option<u64>,
 }
 
+impl fmt::Display for Conditions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = self.cut.then(|| "cut".to_owned());
+        let ways = match (self.requests, self.answers) {
+            (requests, answers) if requests == answers => vec![requests.told().map(|told| format!("both ways {told}"))],
+            (requests, answers) => vec![
+                requests.told().map(|told| format!("requests {told}")),
+                answers.told().map(|told| format!("answers {told}")),
+            ],
+        };
+        let told: Vec<_> = cut.into_iter().chain(ways.into_iter().flatten()).collect();
+        formatter.write_str(&told.join("; "))
+    }
+}
+
 impl Conditions {
     /// These and one fault more. Of two delays, and of two throttles, the later one counts.
     pub(super) fn with(mut self, fault: Fault, flow: Flow) -> Result<Self, Impossible> {
@@ -104,6 +120,17 @@ impl Way {
         self == Self::default()
     }
 
+    /// What is wrong with it; absent where nothing is.
+    fn told(self) -> Option<String> {
+        let faults = [
+            self.blackhole.then(|| "lost".to_owned()),
+            (!self.delay.is_zero()).then(|| format!("{} ms later", self.delay.as_millis())),
+            self.bytes_per_s.map(|bytes| format!("{bytes} B/s")),
+        ];
+        let told: Vec<_> = faults.into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
     fn and(self, other: Self) -> Self {
         let rates = [self.bytes_per_s, other.bytes_per_s];
         Self {
@@ -125,6 +152,17 @@ mod tests {
         assert_eq!(both.requests, Way { blackhole: false, delay: Duration::from_millis(200), bytes_per_s: Some(9) });
         assert_eq!(both.answers, Way { bytes_per_s: Some(9), ..Way::default() });
         assert!(!both.cut && !both.answers.is_clear() && slow.answers.is_clear());
+    }
+
+    #[test]
+    fn a_person_is_told_by_direction() {
+        let with = |conditions: Conditions, fault, flow| conditions.with(fault, flow).expect("it makes sense");
+        let slow = with(Conditions::default(), Fault::Delay { ms: 200 }, Flow::Both);
+        assert_eq!(slow.to_string(), "both ways 200 ms later");
+        let thin = with(slow, Fault::Throttle { bytes_per_s: 9 }, Flow::Answers);
+        assert_eq!(thin.to_string(), "requests 200 ms later; answers 200 ms later, 9 B/s");
+        assert_eq!(with(Conditions::default(), Fault::Cut, Flow::Both).to_string(), "cut");
+        assert_eq!(with(Conditions::default(), Fault::Blackhole, Flow::Requests).to_string(), "requests lost");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use super::template::Names;
-use super::{BROKERS, Kind, Part, PlanError, PlannedCopy, PlannedFile, Site, instance_name};
+use super::{BROKERS, Kind, Part, PlanError, PlannedContainer, PlannedCopy, PlannedFile, Runtime, Site, instance_name};
+use crate::docker::images;
 use crate::link::{Carries, PlannedLink};
 use crate::node::{self, NodeSettings};
 use crate::spec::{KafkaSpec, Layout, Links, PostgresSpec, ProgramSpec, RedisSpec, Spec};
@@ -41,7 +42,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         let settings = NodeSettings {
             node_id: u32::from(*id),
             host: site.address,
-            backstage: site.backstage,
+            listen: site.listen(),
             meeting,
             client_ports: &client_ports,
             controller_ports: &controller_ports,
@@ -58,6 +59,8 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         directories.push(data_dir);
     }
     let mut command = vec![toolchain.jdk.home.join("bin/java").display().to_string()];
+    // Native libraries are unpacked there, and would stay behind in `/tmp` when a JVM is killed.
+    command.push(format!("-Djava.io.tmpdir={}", site.directory.display()));
     command.extend(node::jvm_arguments(kafka.layout, toolchain));
     command.extend(properties);
     let at = |id: &u16| SocketAddrV4::new(site.address, client_ports[usize::from(*id) - 1]);
@@ -69,6 +72,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         directories,
         copies: Vec::new(),
         files,
+        container: site.contained(images::kafka(toolchain)),
         command,
         variables: identity(site),
         directory: site.directory.clone(),
@@ -80,7 +84,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
 pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Site) -> Part {
     let data = site.directory.join("postgres");
     let settings = [
-        format!("listen_addresses={}", site.backstage),
+        format!("listen_addresses={}", site.listen()),
         format!("port={}", postgres.port),
         // Clients come over TCP only; a socket file would be one more thing to name and remove.
         "unix_socket_directories=".to_owned(),
@@ -96,6 +100,13 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         "timezone=UTC".to_owned(),
         "log_timezone=UTC".to_owned(),
     ];
+    let files = match site.runtime {
+        Runtime::Process => Vec::new(),
+        // The engine's own address is where clients come from.
+        Runtime::Docker => {
+            vec![PlannedFile { path: data.join("pg_hba.conf"), content: "host all all 0.0.0.0/0 trust\n".to_owned() }]
+        }
+    };
     let mut command = vec![
         toolchain.postgres.home.join("bin/postgres").display().to_string(),
         "-D".to_owned(),
@@ -109,7 +120,8 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         addresses: vec![SocketAddrV4::new(site.address, postgres.port)],
         directories: Vec::new(),
         copies: vec![PlannedCopy { from: toolchain.postgres.data_template.clone(), to: data.clone() }],
-        files: Vec::new(),
+        files,
+        container: site.contained(images::postgres(toolchain)),
         command,
         variables: identity(site),
         directory: data,
@@ -120,21 +132,14 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
 /// The Redis part.
 pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Part {
     let directory = site.directory.join("redis");
-    let command = [
-        &toolchain.redis.binary.display().to_string(),
-        "--bind",
-        &site.backstage.to_string(),
-        "--port",
-        &redis.port.to_string(),
-        "--dir",
-        &directory.display().to_string(),
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--daemonize",
-        "no",
-    ];
+    let (listen, port) = (site.listen().to_string(), redis.port.to_string());
+    let (binary, place) = (toolchain.redis.binary.display().to_string(), directory.display().to_string());
+    let mut command: Vec<&str> = vec![&binary, "--bind", &listen, "--port", &port, "--dir", &place];
+    command.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+    if site.runtime == Runtime::Docker {
+        // It would refuse clients that do not come from a loopback address, and the engine brings them from its own.
+        command.extend(["--protected-mode", "no"]);
+    }
     Part {
         name: "redis".to_owned(),
         kind: Kind::Redis,
@@ -143,10 +148,24 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
         directories: vec![directory.clone()],
         copies: Vec::new(),
         files: Vec::new(),
+        container: site.contained(images::redis(toolchain)),
         command: command.into_iter().map(str::to_owned).collect(),
         variables: identity(site),
         directory,
         log: log(site, "redis"),
+    }
+}
+
+/// The container of a program, where one of them is an image: what it calls has to be in the same network, but for a
+/// command of this machine.
+pub(super) fn container(program: &ProgramSpec, toolchain: &Toolchain, site: &Site) -> Option<PlannedContainer> {
+    match (&program.image, &program.binary) {
+        (Some(image), _) => Some(PlannedContainer { image: image.clone(), is_foreign: true, reads: Vec::new() }),
+        (None, Some(_)) => {
+            let image = images::redis(toolchain).name;
+            Some(PlannedContainer { image, is_foreign: false, reads: vec![site.binaries.clone()] })
+        }
+        (None, None) => None,
     }
 }
 
@@ -157,10 +176,15 @@ pub(super) fn program(
     names: &Names,
     shared: &BTreeMap<String, String>,
     site: &Site,
+    container: Option<PlannedContainer>,
 ) -> Result<Part, PlanError> {
     let name = instance_name(program, instance);
     let address = SocketAddrV4::new(site.address, program.port + instance);
-    let bind = if program.link { site.backstage } else { site.address };
+    let bind = match (&container, program.link) {
+        (Some(_), _) => Ipv4Addr::UNSPECIFIED,
+        (None, true) => site.backstage,
+        (None, false) => site.address,
+    };
     let names = names.with("port", address.port().to_string()).with("bind", bind.to_string());
     let command = match &program.binary {
         Some(binary) => vec![site.binaries.join(binary).display().to_string()],
@@ -176,11 +200,16 @@ pub(super) fn program(
     let directory = site.directory.join(&name);
     Ok(Part {
         kind: Kind::Program { ready: format!("http://{address}{}", program.ready), under_test: program.under_test },
-        version: program.binary.as_ref().map_or_else(|| file_name(&command), |name| format!("{name}, built here")),
+        version: match (&program.binary, &program.image) {
+            (Some(name), _) => format!("{name}, built here"),
+            (None, Some(image)) => image.clone(),
+            (None, None) => file_name(&command),
+        },
         addresses: vec![address],
         directories: vec![directory.clone()],
         copies: Vec::new(),
         files: Vec::new(),
+        container,
         command,
         variables,
         directory: program.directory.clone().unwrap_or(directory),

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::{Plan, Scope, Site};
+use super::{Plan, Runtime, Scope, Site};
 use crate::spec::{self, Layout, Links, Spec};
 use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, Postgres, Redis, Toolchain};
 
@@ -46,6 +46,7 @@ fn site() -> Site {
         backstage: Ipv4Addr::new(127, 130, 4, 7),
         directory: "/state/my environments/example-1-1".into(),
         binaries: "/target/debug".into(),
+        runtime: Runtime::Process,
     }
 }
 
@@ -124,4 +125,28 @@ fn a_brace_without_a_partner_is_told() {
     spec.variables.insert("WRONG".to_owned(), "{redis.port".to_owned());
     let error = Plan::new(&spec, Scope::Everything, &toolchain(), site()).expect_err("the brace is open");
     insta::assert_snapshot!(error);
+}
+
+/// Goal: a plan for containers differs in where parts listen and what they run in, and in nothing that clients see.
+#[test]
+fn contained() {
+    let spec = example();
+    let contained =
+        |spec: &Spec| Plan::new(spec, Scope::Everything, &toolchain(), Site { runtime: Runtime::Docker, ..site() });
+    let (here, there) = (plan(&spec, Scope::Everything), contained(&spec).expect("it can be planned"));
+    assert_eq!((&here.variables, &here.links), (&there.variables, &there.links));
+    let images = |plan: &Plan| -> Vec<Option<String>> {
+        plan.parts.iter().map(|part| Some(part.container.as_ref()?.image.split_once(':')?.0.to_owned())).collect()
+    };
+    assert_eq!(images(&here), [const { None }; 6]);
+    let named = ["greenroom/kafka", "greenroom/postgres", "greenroom/redis"].map(|name| Some(name.to_owned()));
+    assert_eq!(images(&there), [named.as_slice(), &[const { None }; 3]].concat(), "programs stay processes");
+    let part = |name: &str| there.part(name).expect("it has the part");
+    assert!(part("kafka").files[0].content.contains("\nlisteners=CLIENT://0.0.0.0:9092,"));
+    assert!(part("kafka").files[0].content.contains("\nadvertised.listeners=CLIENT://127.18.4.7:9092,"));
+    assert!(part("postgres").command.contains(&"listen_addresses=0.0.0.0".to_owned()));
+    assert!(part("redis").command.join(" ").contains("--bind 0.0.0.0"));
+
+    let refused = contained(&Spec { links: Links::All, ..spec }).expect_err("brokers are not reached there");
+    assert!(refused.to_string().contains("links between brokers need brokers that are processes"), "{refused}");
 }

@@ -55,7 +55,10 @@ fn told(part: &Part) -> Result<String, fmt::Error> {
     }
     writeln!(text, "  with")?;
     part.variables.iter().try_for_each(|(name, value)| writeln!(text, "    {name}={value}"))?;
-    writeln!(text, "  runs")?;
+    match &part.container {
+        Some(container) => writeln!(text, "  runs in {}", container.image)?,
+        None => writeln!(text, "  runs")?,
+    }
     part.command.iter().try_for_each(|argument| writeln!(text, "    {argument}"))?;
     Ok(text)
 }

@@ -64,6 +64,20 @@ impl fmt::Display for PartState {
     }
 }
 
+impl Registry {
+    /// Whether a process may be started for a part.
+    fn admits(&self, part: &str) -> Result<(), SpawnError> {
+        if self.closed {
+            return Err(SpawnError::Closed);
+        }
+        // One that nobody knows any more would outlive its environment.
+        if self.processes.get(part).is_some_and(Process::runs) {
+            return Err(SpawnError::Runs);
+        }
+        Ok(())
+    }
+}
+
 impl Process {
     fn runs(&self) -> bool {
         self.exit.borrow().is_none()
@@ -76,8 +90,8 @@ impl Default for Processes {
     }
 }
 
-/// Files are being made for a part, also when the start that asked for them has been cancelled.
-pub(super) struct Preparing(Arc<Processes>);
+/// Files or a container are being made for a part, also when the start that asked for them has been cancelled.
+pub(crate) struct Preparing(Arc<Processes>);
 
 impl Drop for Preparing {
     fn drop(&mut self) {
@@ -96,28 +110,52 @@ impl Processes {
         run: impl FnOnce() -> Result<tokio::process::Child, SpawnError>,
     ) -> Result<(), SpawnError> {
         let mut registry = self.lock();
-        if registry.closed {
-            return Err(SpawnError::Closed);
-        }
-        // One that nobody knows any more would outlive its environment.
-        if registry.processes.get(part).is_some_and(Process::runs) {
-            return Err(SpawnError::Runs);
-        }
+        registry.admits(part)?;
         let mut child = run()?;
         let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
             return Err(SpawnError::Closed);
         };
-        let (ended, exit) = watch::channel(None);
-        let exits = self.exits.clone();
-        tokio::spawn(async move {
+        let ended = async move {
             // `wait` would close it, and Kafka's launcher ends when it closes.
             let _stdin = child.stdin.take();
-            let status = child.wait().await;
-            let _ = ended.send(Some(status.unwrap_or_default()));
+            child.wait().await.unwrap_or_default()
+        };
+        self.watch(&mut registry, part, pid, ended);
+        Ok(())
+    }
+
+    /// Registers a process that somebody else has started, and whose end `ended` tells.
+    ///
+    /// # Errors
+    /// [`SpawnError::Closed`] when the environment is being taken away, or [`SpawnError::Runs`] where the part runs
+    /// already: then the caller ends what it has started.
+    pub(crate) fn register(
+        &self,
+        part: &str,
+        pid: i32,
+        ended: impl Future<Output = ExitStatus> + Send + 'static,
+    ) -> Result<(), SpawnError> {
+        let mut registry = self.lock();
+        registry.admits(part)?;
+        self.watch(&mut registry, part, pid, ended);
+        Ok(())
+    }
+
+    fn watch(
+        &self,
+        registry: &mut Registry,
+        part: &str,
+        pid: i32,
+        ended: impl Future<Output = ExitStatus> + Send + 'static,
+    ) {
+        let (told, exit) = watch::channel(None);
+        let exits = self.exits.clone();
+        tokio::spawn(async move {
+            let status = ended.await;
+            let _ = told.send(Some(status));
             exits.send_modify(|count| *count += 1);
         });
         registry.processes.insert(part.to_owned(), Process { pid: Pid::from_raw(pid), exit, paused: false });
-        Ok(())
     }
 
     /// Waits until a process has ended that nobody asked to end, and says which and how.
@@ -212,8 +250,8 @@ impl Processes {
         }
     }
 
-    /// Says that files are being made for a part, until the answer is dropped; `None` when nothing more may start.
-    pub(super) fn prepare(self: &Arc<Self>) -> Option<Preparing> {
+    /// Says that files or a container are being made for a part, until the answer is dropped; `None` when nothing more may start.
+    pub(crate) fn prepare(self: &Arc<Self>) -> Option<Preparing> {
         let registry = self.lock();
         if registry.closed {
             return None;

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::process::Processes;
+use crate::docker::EngineError;
 use crate::parent_death;
 use crate::plan::{Kind, Part};
 use crate::toolchain::UNPRIVILEGED_ID;
@@ -44,6 +45,12 @@ pub enum SpawnError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The container engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Its container ended while it was being started.
+    #[error("its container ended at once ({0})")]
+    Ended(std::process::ExitStatus),
     /// The environment is being taken away.
     #[error("the environment is being taken away")]
     Closed,
@@ -113,7 +120,7 @@ fn run(part: &Part) -> Result<tokio::process::Child, SpawnError> {
 }
 
 /// Whether a part runs as [`UNPRIVILEGED_ID`] here.
-pub(super) fn drops_privileges(part: &Part) -> bool {
+pub(crate) fn drops_privileges(part: &Part) -> bool {
     matches!(part.kind, Kind::Postgres { .. }) && nix::unistd::geteuid().is_root()
 }
 

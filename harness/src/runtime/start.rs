@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::process::Processes;
 use super::spawn::{self, SpawnError, Spawner};
 use super::{Waited, evidence, readiness};
+use crate::docker::Containers;
 use crate::observe::history;
 use crate::plan::{Kind, Part, Plan, PlannedFile, PlannedTopic};
 use crate::spec::HistorySpec;
@@ -75,6 +76,12 @@ pub enum StartError {
         /// The cause.
         source: SpawnError,
     },
+    /// The container that all others stand in could not be started.
+    #[error("failed to start the first container")]
+    Container {
+        /// The cause.
+        source: SpawnError,
+    },
     /// There is nothing to start again.
     #[error("there is no part {part}; the parts are {known}")]
     Unknown {
@@ -129,6 +136,8 @@ impl StartError {
             {
                 Some("the disk is full: make room, or set GREENROOM_STATE to a directory with 500 MB")
             }
+            Self::Spawn { source: SpawnError::Engine(source), .. }
+            | Self::Container { source: SpawnError::Engine(source) } => Some(source.advice()),
             _ => None,
         }
     }
@@ -138,6 +147,8 @@ impl StartError {
 pub struct Starter<'a> {
     /// Starts processes.
     pub spawner: &'a Spawner,
+    /// Starts containers, where parts are any.
+    pub containers: Option<&'a Arc<Containers>>,
     /// Takes the processes.
     pub processes: &'a Arc<Processes>,
     /// Is told of every step.
@@ -306,7 +317,10 @@ impl Starter<'_> {
         });
         let preparing = preparing.await;
         preparing.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let spawned = self.spawner.spawn(part, self.processes).await;
+        let spawned = match self.containers.filter(|_| part.container.is_some()) {
+            Some(containers) => containers.spawn(part, self.processes).await,
+            None => self.spawner.spawn(part, self.processes).await,
+        };
         spawned.map_err(|source| StartError::Spawn { part: part.name.clone(), source })?;
         self.progress.started(&part.name);
         Ok(())
@@ -358,7 +372,8 @@ fn prepare(part: &Part) -> Result<(), StartError> {
     Ok(())
 }
 
-fn make_directory(path: &Path) -> Result<(), StartError> {
+/// Makes a directory of an environment.
+pub(crate) fn make_directory(path: &Path) -> Result<(), StartError> {
     std::fs::create_dir_all(path).map_err(|source| StartError::Prepare { path: path.to_owned(), source })
 }
 

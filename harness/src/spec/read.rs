@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{KafkaSpec, Spec};
+use super::{KafkaSpec, ProgramSpec, Spec};
 use crate::link;
 use crate::plan::{BROKERS, Scope};
 
@@ -132,8 +132,8 @@ fn programs_fault(spec: &Spec) -> Option<(String, String)> {
             "expected a name without blanks, slashes and braces"
         } else if spec.programs[..index].iter().any(|other| other.name == program.name) {
             "it is described twice"
-        } else if program.binary.is_some() != program.command.is_empty() {
-            "expected either `binary` or `command`"
+        } else if ways_to_run(program) != 1 {
+            "expected one of `binary`, `command` and `image`"
         } else if program.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
             "expected a `directory` that begins with `/`"
         } else if program.instances == 0 {
@@ -145,6 +145,13 @@ fn programs_fault(spec: &Spec) -> Option<(String, String)> {
         };
         Some((format!("\"{}\"", program.name), format!("program {:?}: {problem}", program.name)))
     })
+}
+
+fn ways_to_run(program: &ProgramSpec) -> usize {
+    [program.binary.is_some(), !program.command.is_empty(), program.image.is_some()]
+        .into_iter()
+        .filter(|told| *told)
+        .count()
 }
 
 /// Whether a name means something else already, where parts and the ways between them are named.

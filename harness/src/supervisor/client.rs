@@ -48,6 +48,8 @@ pub enum ClientError {
 pub struct Connection {
     incoming: Incoming,
     outgoing: Outgoing,
+    /// Requests whose answers have not come yet: more than none where a caller was cancelled.
+    unanswered: u32,
 }
 
 /// An environment on loan. It ends when this is dropped, released, or its process dies in any way.
@@ -136,7 +138,7 @@ impl Connection {
     /// None listens there.
     pub async fn to(house: &House) -> io::Result<Self> {
         let (incoming, outgoing) = sides(UnixStream::connect(house.socket()).await?);
-        Ok(Self { incoming, outgoing })
+        Ok(Self { incoming, outgoing, unanswered: 0 })
     }
 
     /// Asks for an environment; `step` hears of every event until it is lent.
@@ -195,13 +197,28 @@ impl Connection {
     }
 
     async fn ask(&mut self, request: &Request) -> Result<Event, ClientError> {
+        // The supervisor gives up an environment whose holder asks again without waiting: what a caller that was
+        // cancelled has left is awaited first.
+        while self.unanswered > 0 {
+            self.answer().await?;
+        }
+        self.unanswered += 1;
         self.send(request).await?;
+        match self.answer().await? {
+            Event::Failed(problem) => Err(ClientError::Refused(problem)),
+            event => Ok(event),
+        }
+    }
+
+    async fn answer(&mut self) -> Result<Event, ClientError> {
         loop {
             match self.receive().await? {
                 // Unasked; the summary tells of it too.
                 Event::PartEnded { .. } => {}
-                Event::Failed(problem) => return Err(ClientError::Refused(problem)),
-                event => return Ok(event),
+                event => {
+                    self.unanswered -= 1;
+                    return Ok(event);
+                }
             }
         }
     }
@@ -258,9 +275,12 @@ impl Lease {
     /// # Errors
     /// The supervisor died, and the environment with it.
     pub async fn news(&mut self) -> Result<News, ClientError> {
-        match self.connection.receive().await? {
-            Event::PartEnded { part, status } => Ok(News::PartEnded { part, status }),
-            _ => Ok(News::Ended),
+        loop {
+            match self.connection.receive().await? {
+                Event::PartEnded { part, status } => return Ok(News::PartEnded { part, status }),
+                _ if self.connection.unanswered > 0 => self.connection.unanswered -= 1,
+                _ => return Ok(News::Ended),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What clients ask and get: environments admitted, started, held and ended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,9 +11,11 @@ use tokio::sync::mpsc;
 
 use super::protocol::{Action, Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
 use super::serve::Server;
+use super::state::House;
 use super::tenancy::{SIGNAL_LIMIT, Tenancy};
+use crate::docker::{Containers, Engine, EngineError};
 use crate::link::{self, LinkError};
-use crate::plan::{Plan, Site};
+use crate::plan::{Plan, Runtime, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
 use crate::spec::{Layout, Links};
@@ -52,7 +55,14 @@ impl Server {
     /// Starts an environment and lends it until the connection ends, or it is released or ended.
     async fn lend(self: &Arc<Self>, order: Order, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
         let begun = Instant::now();
-        let tenancy = match self.admit(order) {
+        let engine = match self.engine_for(&order).await {
+            Ok(engine) => engine,
+            Err(error) => {
+                let problem = Problem::from_error(&error).hint(error.advice());
+                return drop(outgoing.send(&Event::Failed(problem)).await);
+            }
+        };
+        let tenancy = match self.admit(order, engine) {
             Ok(tenancy) => tenancy,
             Err(problem) => return drop(outgoing.send(&Event::Failed(problem)).await),
         };
@@ -77,8 +87,23 @@ impl Server {
         }
     }
 
+    /// The container engine, where an order needs one; what dead supervisors of this workspace have left in it is removed
+    /// before the first container is made.
+    async fn engine_for(&self, order: &Order) -> Result<Option<Engine>, EngineError> {
+        if order.runtime == Runtime::Process {
+            return Ok(None);
+        }
+        let connecting = self.engine.get_or_try_init(async || {
+            let engine = Engine::here().await?;
+            let workspace = self.house.path().parent();
+            engine.sweep(|house| house.parent() == workspace && is_dead(house)).await?;
+            Ok(engine)
+        });
+        connecting.await.cloned().map(Some)
+    }
+
     /// Makes the plan at an address of its own, without starting anything yet.
-    fn admit(&self, order: Order) -> Result<Arc<Tenancy>, Problem> {
+    fn admit(&self, order: Order, engine: Option<Engine>) -> Result<Arc<Tenancy>, Problem> {
         let ports = order.spec.ports(order.scope);
         let backstage: &[u16] = if order.spec.links == Links::None { &[] } else { &ports };
         let claim = self.addresses.claim(&ports, backstage);
@@ -95,10 +120,12 @@ impl Server {
             address: claim.address(),
             backstage: claim.backstage(),
             binaries: order.binaries.clone(),
+            runtime: order.runtime,
         };
         let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
         let plan = plan.map_err(|error| Problem::from_error(&error))?;
-        let tenancy = Arc::new(Tenancy::new(plan, order, claim));
+        let containers = engine.map(|engine| Containers::new(engine, &plan, self.house.path()));
+        let tenancy = Arc::new(Tenancy::new(plan, order, claim, containers));
         self.lock().insert(environment, Arc::clone(&tenancy));
         self.changed.notify_one();
         Ok(tenancy)
@@ -231,6 +258,11 @@ impl Server {
     }
 }
 
+/// Whether nobody lives in a house any more.
+fn is_dead(house: &Path) -> bool {
+    !house.exists() || House::at(house.to_owned()).lock().is_ok()
+}
+
 /// Reads requests until the client is gone.
 fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(8);
@@ -280,6 +312,9 @@ fn is_one_of_many(tenancy: &Tenancy, part: &str) -> bool {
 
 /// Signals a part; when this returns, one that is killed has ended, and one that is paused stands still.
 async fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Result<(), Problem> {
+    if signal == PartSignal::Resume && tenancy.processes.goes_on(part) {
+        return Err(Problem::new(format!("{part} is not paused")));
+    }
     if !tenancy.signal(part, signal).await {
         let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
         if parts.contains(&part) {

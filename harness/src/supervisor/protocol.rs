@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::link::{Change, Route};
-use crate::plan::{Plan, Scope};
+use crate::plan::{Plan, Runtime, Scope};
 use crate::report::Problem;
 use crate::runtime::PartState;
 use crate::spec::Spec;
@@ -92,6 +92,8 @@ pub struct Order {
     pub spec: Spec,
     /// Which parts of it.
     pub scope: Scope,
+    /// What they run as.
+    pub runtime: Runtime,
     /// What it is made from.
     pub toolchain: Toolchain,
     /// Where the workspace's binaries lie.
@@ -154,7 +156,7 @@ pub struct Summary {
     pub environment: String,
     /// Name of its description.
     pub name: String,
-    /// `starting`, `ready` or `ending`.
+    /// `starting`, `ready`, `degraded` where a part has ended or stands still, or `ending`.
     pub state: String,
     /// Who holds the lease.
     pub holder: String,
@@ -164,6 +166,8 @@ pub struct Summary {
     pub variables: BTreeMap<String, String>,
     /// Its parts.
     pub parts: Vec<PartSummary>,
+    /// The faults of its links that are in force.
+    pub faults: Vec<String>,
 }
 
 /// One part, as `status` tells of it.
@@ -187,7 +191,11 @@ pub struct PartSummary {
 
 /// The reading side of a connection.
 #[derive(Debug)]
-pub struct Incoming(BufReader<OwnedReadHalf>);
+pub struct Incoming {
+    reader: BufReader<OwnedReadHalf>,
+    /// What has come of the next message.
+    line: Vec<u8>,
+}
 
 /// The writing side of a connection.
 #[derive(Debug)]
@@ -197,20 +205,21 @@ pub struct Outgoing(OwnedWriteHalf);
 #[must_use]
 pub fn sides(stream: tokio::net::UnixStream) -> (Incoming, Outgoing) {
     let (reader, writer) = stream.into_split();
-    (Incoming(BufReader::new(reader)), Outgoing(writer))
+    (Incoming { reader: BufReader::new(reader), line: Vec::new() }, Outgoing(writer))
 }
 
 impl Incoming {
-    /// The next message; `None` when the other side has gone. Cancelling it may lose part of a message.
+    /// The next message; `None` when the other side has gone. Cancelling it loses nothing.
     ///
     /// # Errors
     /// The connection broke, or what came is no such message.
     pub async fn next<T: DeserializeOwned>(&mut self) -> std::io::Result<Option<T>> {
-        let mut line = String::new();
-        if (&mut self.0).take(MESSAGE_BYTES_MAX).read_line(&mut line).await? == 0 {
+        let had = u64::try_from(self.line.len()).unwrap_or(u64::MAX);
+        let rest = MESSAGE_BYTES_MAX.saturating_sub(had);
+        if (&mut self.reader).take(rest).read_until(b'\n', &mut self.line).await? == 0 {
             return Ok(None);
         }
-        Ok(Some(serde_json::from_str(&line)?))
+        Ok(Some(serde_json::from_slice(&std::mem::take(&mut self.line))?))
     }
 }
 

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use super::addresses::Addresses;
 use super::state::{House, StateError, Workspace};
 use super::tenancy::{Tenancy, log_line};
 use super::watch;
 use crate::accept::accept;
+use crate::docker::Engine;
 use crate::runtime::{SpawnLoop, Spawner};
 
 /// Without an environment for this long, the supervisor ends.
@@ -45,6 +46,8 @@ pub(super) struct Server {
     pub(super) identity: String,
     pub(super) addresses: Arc<Addresses>,
     pub(super) spawner: Spawner,
+    /// Met when the first environment asks for containers.
+    pub(super) engine: OnceCell<Engine>,
     /// Starting is bound by CPU: more at once than cores makes each of them slower than one after the other.
     pub(super) starts: Semaphore,
     pub(super) environments: Mutex<BTreeMap<String, Arc<Tenancy>>>,
@@ -79,6 +82,7 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
         identity,
         addresses,
         spawner,
+        engine: OnceCell::new(),
         starts: Semaphore::new(cores),
         environments: Mutex::default(),
         changed: Notify::new(),

@@ -12,6 +12,7 @@ use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::addresses::Claim;
 use super::protocol::{Event, Order, PartSignal, PartSummary, Summary};
+use crate::docker::Containers;
 use crate::link::{Change, LinkError, Links, Route, SUPERVISOR, Sources};
 use crate::plan::{Kind, Plan};
 use crate::runtime::start::Starter;
@@ -29,6 +30,8 @@ pub(super) struct Tenancy {
     pub(super) plan: Plan,
     pub(super) order: Order,
     pub(super) processes: Arc<Processes>,
+    /// Absent where all parts are processes.
+    containers: Option<Arc<Containers>>,
     links: OnceLock<Links>,
     since: SystemTime,
     parts: Mutex<BTreeMap<String, (PartState, Option<u64>)>>,
@@ -48,13 +51,14 @@ struct Steps<'a> {
 }
 
 impl Tenancy {
-    pub(super) fn new(plan: Plan, order: Order, claim: Claim) -> Self {
+    pub(super) fn new(plan: Plan, order: Order, claim: Claim, containers: Option<Containers>) -> Self {
         let planned = plan.parts.iter().map(|part| (part.name.clone(), (PartState::Planned, None)));
         Self {
             parts: Mutex::new(planned.collect()),
             plan,
             order,
             processes: Arc::default(),
+            containers: containers.map(Arc::new),
             links: OnceLock::new(),
             since: SystemTime::now(),
             ready: AtomicBool::new(false),
@@ -70,6 +74,11 @@ impl Tenancy {
         spawner: &Spawner,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(), StartError> {
+        if let Some(containers) = &self.containers {
+            runtime::start::make_directory(&self.plan.site.directory)?;
+            let opened = containers.open(&self.plan, &self.processes).await;
+            opened.map_err(|source| StartError::Container { source })?;
+        }
         let processes = Arc::clone(&self.processes);
         let own = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
         let sessions = move || {
@@ -161,6 +170,7 @@ impl Tenancy {
     fn starter<'a>(&'a self, spawner: &'a Spawner, progress: &'a Steps<'a>) -> Starter<'a> {
         Starter {
             spawner,
+            containers: self.containers.as_ref(),
             processes: &self.processes,
             progress,
             deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
@@ -199,12 +209,17 @@ impl Tenancy {
     }
 
     async fn take_away(&self) {
-        if !self.processes.all_ended(END_LIMIT).await {
+        // An engine takes its time, and what it is about to start has to end too.
+        let limit = if self.containers.is_some() { SIGNAL_LIMIT } else { END_LIMIT };
+        if !self.processes.all_ended(limit).await {
             self.processes.signal_all(|_| Signal::SIGKILL);
             for part in &self.plan.parts {
                 self.signal_followers(&part.name, Signal::SIGKILL).await;
             }
-            self.processes.all_ended(END_LIMIT).await;
+            self.processes.all_ended(limit).await;
+        }
+        if let Some(containers) = &self.containers {
+            containers.end().await;
         }
         if let Some(links) = self.links.get() {
             links.close().await;
@@ -264,10 +279,12 @@ impl Tenancy {
                 log: part.log.clone(),
             }
         };
+        let parts: Vec<_> = self.plan.parts.iter().map(part).collect();
         let state = match (*self.ending.borrow(), self.ready.load(Ordering::Acquire)) {
             (true, _) => "ending",
-            (false, true) => "ready",
             (false, false) => "starting",
+            (false, true) if parts.iter().all(|part| part.state == PartState::Ready) => "ready",
+            (false, true) => "degraded",
         };
         Summary {
             environment: self.plan.site.environment.clone(),
@@ -276,7 +293,8 @@ impl Tenancy {
             holder: self.order.holder.clone(),
             since_s: self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
             variables: self.plan.variables.clone(),
-            parts: self.plan.parts.iter().map(part).collect(),
+            parts,
+            faults: self.links.get().map(Links::faults).unwrap_or_default(),
         }
     }
 

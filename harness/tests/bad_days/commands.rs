@@ -81,3 +81,60 @@ fn unknown_options_systems_and_environments_are_told() {
         assert!(said(&output).contains(expected), "{arguments:?} said: {}", said(&output));
     }
 }
+
+/// An engine that says of itself that it speaks this API.
+fn engine_that_speaks(stand: &Stand, api: &'static str) -> String {
+    let socket = stand.path().join("engine.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut client, &mut [0; 4096]);
+            let body = format!("{{\"Version\":\"17.06\",\"ApiVersion\":\"{api}\"}}");
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            let _ = std::io::Write::write_all(&mut client, answer.as_bytes());
+        }
+    });
+    format!("unix://{}", socket.display())
+}
+
+/// Goal: an engine that does not answer, is elsewhere or is too old is named, with what to do, and nothing is started.
+#[test]
+fn an_engine_that_will_not_do_is_named() {
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    let old = engine_that_speaks(&stand, "1.30");
+    for (host, named) in [
+        ("unix:///nowhere/docker.sock", "no container engine answers at /nowhere/docker.sock"),
+        ("tcp://192.0.2.1:2375", "DOCKER_HOST is tcp://192.0.2.1:2375, but containers share directories"),
+        (old.as_str(), "the container engine speaks API 1.30, and 1.41 is needed"),
+    ] {
+        let arguments = ["test-env", "up", "--runtime", "docker", "--description", &path];
+        // A supervisor keeps what it was started with.
+        let variables = [
+            ("DOCKER_HOST", host),
+            ("GREENROOM_STATE", &*stand.path().join(named.replace('/', "-")).display().to_string()),
+        ];
+        let output = greenroom(&stand, &arguments, &variables);
+        assert!(!output.status.success());
+        assert!(said(&output).contains(named), "{}", said(&output));
+        assert!(said(&output).contains("hint: "), "{}", said(&output));
+        let listed = greenroom(&stand, &["images", "list"], &[("DOCKER_HOST", host)]);
+        assert!(!listed.status.success() && said(&listed).contains(named), "{}", said(&listed));
+    }
+}
+
+#[test]
+fn a_runtime_that_does_not_exist_is_named() {
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    let arguments = ["test-env", "up", "--description", &path];
+    let output = greenroom(&stand, &arguments, &[("GREENROOM_RUNTIME", "podman")]);
+    assert!(!output.status.success());
+    assert!(
+        said(&output).contains("GREENROOM_RUNTIME is \"podman\"; expected `process` or `docker`"),
+        "{}",
+        said(&output)
+    );
+}

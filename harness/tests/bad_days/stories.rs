@@ -48,6 +48,22 @@ fn a_failed_story_names_its_line_and_keeps_the_evidence() {
     std::fs::remove_dir_all(kept).expect("the evidence goes");
 }
 
+/// Goal: a complaint that the story has not named is told at the line where the story begins.
+#[test]
+fn a_story_that_passes_over_a_complaint_is_told_at_its_beginning() {
+    let line = line!() + 1;
+    let verdict = scenario::run(Stand::spec(REDIS_ONLY), async |environment: &mut Environment| {
+        let log = environment.plan().part("redis").expect("it has Redis").log.clone();
+        let mut log = std::fs::OpenOptions::new().append(true).open(log)?;
+        std::io::Write::write_all(&mut log, b"1:M 26 Nov 2026 12:00:00.000 # Out of memory\n")?;
+        Ok(())
+    });
+    let said = format!("{:?}", verdict.expect_err("the story has not passed"));
+    assert!(said.starts_with(&format!("{}:{line}: ", file!())), "{said}");
+    assert!(said.contains("Out of memory"), "{said}");
+    std::fs::remove_dir_all(kept(&said)).expect("the evidence goes");
+}
+
 /// Goal: an assertion that fails ends the environment too, and goes on as a panic.
 #[test]
 fn a_panicking_story_ends_its_environment() {

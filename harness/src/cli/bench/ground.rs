@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use greenroom::artifacts::{self, PrepareOptions};
 use greenroom::binaries;
-use greenroom::plan::{Plan, Scope};
+use greenroom::plan::{Plan, Runtime, Scope};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 use greenroom::spec::Spec;
 use greenroom::supervisor::protocol::Order;
@@ -75,6 +75,7 @@ impl Ground {
         Order {
             spec,
             scope: Scope::Everything,
+            runtime: Runtime::Process,
             toolchain,
             binaries: self.binaries.clone(),
             evidence: self.path().join("evidence"),

@@ -1,0 +1,134 @@
+//! `images`: what containers are made from, built here over any base.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use greenroom::binaries;
+use greenroom::docker::images::{self, Image};
+use greenroom::docker::{Engine, EngineError};
+use greenroom::report::Problem;
+use greenroom::supervisor::state::Workspace;
+
+use super::start::prepare;
+use super::{answer, block_on, say};
+
+/// The images that `--runtime docker` runs.
+#[derive(clap::Subcommand)]
+pub(crate) enum Images {
+    /// Build those that are missing, over a base image with glibc (any Debian, Ubuntu or Fedora).
+    Build {
+        /// The base, instead of the one that `docker/images.toml` names.
+        #[arg(long, value_name = "IMAGE")]
+        base: Option<String>,
+        /// Fetch nothing for what lies in them; say what is missing.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Build an image of a program of this workspace, such as one that `--service-image` can run.
+    Program {
+        /// The binary's name.
+        name: String,
+        /// The base, instead of the one that `docker/images.toml` names.
+        #[arg(long, value_name = "IMAGE")]
+        base: Option<String>,
+    },
+    /// List them, and whether they are there.
+    List,
+}
+
+/// What `docker/images.toml` says.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pinned {
+    base: Base,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base {
+    image: String,
+    version: String,
+}
+
+impl Images {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Build { base, offline } => build(base, offline)?,
+            Self::Program { name, base } => program(&name, base)?,
+            Self::List => list()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn build(base: Option<String>, offline: bool) -> anyhow::Result<()> {
+    let (base, dockerfile) = (base_or_pinned(base)?, read("part.Dockerfile")?);
+    let toolchain = prepare(offline)?;
+    block_on(async {
+        let engine = Engine::here().await.map_err(advised)?;
+        for image in images::all(&toolchain) {
+            if engine.has(&image.name).await.map_err(advised)? {
+                say(&format!("{} is there", image.name));
+            } else {
+                make(&engine, &image, &dockerfile, &[("BASE_IMAGE", &base)]).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn program(name: &str, base: Option<String>) -> anyhow::Result<()> {
+    let (base, dockerfile) = (base_or_pinned(base)?, read("service.Dockerfile")?);
+    let binary = binaries::built()?.join(name);
+    ensure!(binary.is_file(), "this workspace has no program {name}: there is no {}", binary.display());
+    let path = binary.display().to_string();
+    let image = images::program(name, binary);
+    block_on(async {
+        let engine = Engine::here().await.map_err(advised)?;
+        make(&engine, &image, &dockerfile, &[("BASE_IMAGE", &base), ("PROGRAM", &path)]).await
+    })
+}
+
+async fn make(engine: &Engine, image: &Image, dockerfile: &str, arguments: &[(&str, &str)]) -> anyhow::Result<()> {
+    say(&format!("building {}", image.name));
+    let built = image.build(engine, dockerfile, arguments, |line| say(&format!("  {line}"))).await;
+    built.map_err(advised)
+}
+
+/// The base that was named, or the one in `docker/images.toml`.
+fn base_or_pinned(base: Option<String>) -> anyhow::Result<String> {
+    if let Some(base) = base {
+        return Ok(base);
+    }
+    let pinned: Pinned = toml::from_str(&read("images.toml")?).context("read docker/images.toml")?;
+    Ok(format!("{}:{}", pinned.base.image, pinned.base.version))
+}
+
+/// A file of `docker/`.
+fn read(name: &str) -> anyhow::Result<String> {
+    let path = Workspace::here()?.root.join("docker").join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+fn list() -> anyhow::Result<()> {
+    let toolchain = prepare(true)?;
+    block_on(async {
+        let engine = Engine::here().await.map_err(advised)?;
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header(["IMAGE", "STATE", "HOLDS"]);
+        for image in images::all(&toolchain) {
+            let there = engine.has(&image.name).await.map_err(advised)?;
+            let contents: Vec<_> = image.contents.iter().map(|path| path.display().to_string()).collect();
+            table.add_row([image.name, if there { "there" } else { "missing" }.to_owned(), contents.join("\n")]);
+        }
+        answer(&table.to_string());
+        Ok(())
+    })
+}
+
+/// An error of the engine with what can be done about it.
+fn advised(error: EngineError) -> anyhow::Error {
+    Problem::from_error(&error).hint(error.advice()).into()
+}

@@ -1,0 +1,164 @@
+//! Environments whose infrastructure runs in containers of this machine's engine.
+//!
+//! The plan is the same as for processes: what an image holds lies in it at the same paths as here
+//! ([`images`]), so that a part runs the same command, with the environment's directory at the same path. The containers
+//! of an environment share the network and the process ids of a first one, which reads its input: when the supervisor
+//! ends in any way, that input closes, the first container ends, and the kernel ends all others. Programs of the
+//! system stay processes of this machine.
+//!
+//! Deliberately absent: engines of other machines, which could share neither a directory nor a signal with us; links
+//! between brokers, which would have to stand inside the containers' network; and `docker exec`, which costs more than a
+//! question to the part itself.
+
+mod engine;
+pub mod images;
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+pub use engine::{Engine, EngineError};
+
+use crate::plan::{Part, Plan};
+use crate::runtime::{Processes, SpawnError, drops_privileges};
+use crate::toolchain::UNPRIVILEGED_ID;
+use engine::{Container, Held, Own, Place, Running};
+
+/// The containers of one environment.
+#[derive(Debug)]
+pub struct Containers {
+    engine: Engine,
+    environment: String,
+    /// Directory of the supervisor, which tells a sweep whose containers these are.
+    house: PathBuf,
+    directory: PathBuf,
+    first: Mutex<Option<Held>>,
+}
+
+impl Containers {
+    /// None yet, for an environment of the supervisor in `house`.
+    #[must_use]
+    pub fn new(engine: Engine, plan: &Plan, house: &Path) -> Self {
+        Self {
+            engine,
+            environment: plan.site.environment.clone(),
+            house: house.to_owned(),
+            directory: plan.site.directory.clone(),
+            first: Mutex::new(None),
+        }
+    }
+
+    /// Starts the first container, at whose address the ports of all others are found.
+    ///
+    /// Goes on when the caller is cancelled: whoever ends the environment waits for what is being prepared.
+    ///
+    /// # Errors
+    /// The engine refuses, or the environment is being taken away.
+    pub(crate) async fn open(self: &Arc<Self>, plan: &Plan, processes: &Arc<Processes>) -> Result<(), SpawnError> {
+        let under_way = processes.prepare().ok_or(SpawnError::Closed)?;
+        let contained = plan.parts.iter().filter(|part| part.container.is_some());
+        let ports: Vec<u16> = contained.flat_map(|part| part.addresses.iter().map(|at| at.port())).collect();
+        let mut containers = plan.parts.iter().filter_map(|part| part.container.as_ref());
+        let Some(own) = containers.find(|container| !container.is_foreign) else { return Ok(()) };
+        let image = own.image.clone();
+        let (containers, address) = (Arc::clone(self), plan.site.backstage);
+        let opening = tokio::spawn(async move {
+            let _under_way = under_way;
+            let place = Place::First { address, ports: &ports };
+            let held = containers.engine.hold(&containers.container(&image, place)).await?;
+            *containers.lock() = Some(held);
+            Ok::<_, EngineError>(())
+        });
+        opening.await.map_err(|_| SpawnError::Closed)?.map_err(SpawnError::from)
+    }
+
+    /// Starts a part in a container, as one of `processes`.
+    ///
+    /// Goes on when the caller is cancelled, like [`Containers::open`].
+    ///
+    /// # Errors
+    /// The engine refuses, or the environment is being taken away.
+    pub(crate) async fn spawn(self: &Arc<Self>, part: &Part, processes: &Arc<Processes>) -> Result<(), SpawnError> {
+        let under_way = processes.prepare().ok_or(SpawnError::Closed)?;
+        let (containers, part, processes) = (Arc::clone(self), part.clone(), Arc::clone(processes));
+        let starting = tokio::spawn(async move {
+            let _under_way = under_way;
+            containers.start(&part, &processes).await
+        });
+        starting.await.map_err(|_| SpawnError::Closed)?
+    }
+
+    async fn start(&self, part: &Part, processes: &Processes) -> Result<(), SpawnError> {
+        let Some(first) = self.lock().as_ref().map(|held| held.id().to_owned()) else { return Err(SpawnError::Closed) };
+        let Some(planned) = &part.container else { return Err(SpawnError::Closed) };
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(&part.log);
+        let log = open.map_err(|source| SpawnError::Log { path: part.log.clone(), source })?;
+        let mut container = self.container(&planned.image, Place::With { first: &first });
+        container.variables = part.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        container.reads = &planned.reads;
+        let own = container.own.take().filter(|_| !planned.is_foreign);
+        container.own = own.map(|own| Own {
+            command: part.command.clone(),
+            directory: &part.directory,
+            user: if drops_privileges(part) { format!("{UNPRIVILEGED_ID}:{UNPRIVILEGED_ID}") } else { own.user },
+        });
+        let Running { id, pid, input, mut output, exit } = self.engine.run(&container).await?;
+        let Some(pid) = pid else { return Err(SpawnError::Ended(exit_status(exit.await))) };
+        let mut log = tokio::fs::File::from_std(log);
+        let ended = async move {
+            // Kafka's launcher ends when its input closes.
+            let _input = input;
+            // Its last words are written before its end is told.
+            while let Some(Ok(said)) = output.next().await {
+                let _ = log.write_all(&said.into_bytes()).await;
+            }
+            let _ = log.flush().await;
+            exit_status(exit.await)
+        };
+        let registered = processes.register(&part.name, pid, ended);
+        if registered.is_err() {
+            self.engine.remove(&id).await;
+        }
+        registered
+    }
+
+    /// Ends all containers and returns when none is left.
+    pub(crate) async fn end(&self) {
+        let first = self.lock().take();
+        if let Some(first) = first {
+            self.engine.end(first).await;
+        }
+    }
+
+    /// A container of this environment that reads its input until it closes.
+    fn container<'a>(&'a self, image: &'a str, place: Place<'a>) -> Container<'a> {
+        Container {
+            image,
+            own: Some(Own {
+                command: vec!["cat".to_owned()],
+                user: format!("{}:{}", nix::unistd::geteuid(), nix::unistd::getegid()),
+                directory: &self.directory,
+            }),
+            variables: Vec::new(),
+            writes: &self.directory,
+            reads: &[],
+            environment: &self.environment,
+            house: &self.house,
+            place,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the engine's exit code says: above 128 it stands for a signal.
+fn exit_status(code: i64) -> ExitStatus {
+    let code = i32::try_from(code).unwrap_or(1);
+    ExitStatus::from_raw(if code > 128 { code - 128 } else { code << 8 })
+}
