@@ -4,7 +4,7 @@
 //! ([`images`]), so that a part runs the same command, with the environment's directory at the same path. The containers
 //! of an environment share the network and the process ids of a first one, which reads its input: when the supervisor
 //! ends in any way, that input closes, the first container ends, and the kernel ends all others. Programs of the
-//! system stay processes of this machine.
+//! system stay processes of this machine, unless one of them is an image: then all are in that network.
 //!
 //! Deliberately absent: engines of other machines, which could share neither a directory nor a signal with us; links
 //! between brokers, which would have to stand inside the containers' network; and `docker exec`, which costs more than a
@@ -73,7 +73,8 @@ impl Containers {
             *containers.lock() = Some(held);
             Ok::<_, EngineError>(())
         });
-        opening.await.map_err(|_| SpawnError::Closed)?.map_err(SpawnError::from)
+        let opened = opening.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        opened.map_err(SpawnError::from)
     }
 
     /// Starts a part in a container, as one of `processes`.
@@ -89,7 +90,7 @@ impl Containers {
             let _under_way = under_way;
             containers.start(&part, &processes).await
         });
-        starting.await.map_err(|_| SpawnError::Closed)?
+        starting.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     async fn start(&self, part: &Part, processes: &Processes) -> Result<(), SpawnError> {

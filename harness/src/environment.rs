@@ -328,7 +328,7 @@ impl Drop for Call {
 pub fn chosen_runtime() -> Result<Runtime, EnvironmentError> {
     match std::env::var(RUNTIME_VARIABLE) {
         Err(_) => Ok(Runtime::default()),
-        Ok(name) => clap::ValueEnum::from_str(&name, false).map_err(|_| EnvironmentError::Runtime(name)),
+        Ok(name) => clap::ValueEnum::from_str(&name, false).ok().ok_or(EnvironmentError::Runtime(name)),
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Runtime {
     /// Processes of this machine.
     #[default]
     Process,
-    /// Containers of this machine's engine; the programs of the system stay processes.
+    /// Containers of this machine's engine; the programs of the system stay processes, unless one of them is an image.
     Docker,
 }
 

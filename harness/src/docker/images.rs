@@ -103,7 +103,7 @@ struct Chunks(mpsc::Sender<io::Result<Bytes>>);
 
 impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(io::Error::other)?;
         Ok(bytes.len())
     }
 

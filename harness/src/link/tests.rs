@@ -193,8 +193,16 @@ async fn wrong_routes_and_second_healings_are_told() {
     };
     let cut = Change::Break(Fault::Cut, Flow::Both);
     assert_eq!(said(None, "shp", cut).await, "there is no link to shp; links stand in front of shop");
-    assert_eq!(said(Some("til"), "shop", cut).await, "there is no client til; clients are shop, till, outside");
-    assert_eq!(said(Some("till"), "shop", Change::Heal).await, "the link from till to shop has no fault to take back");
+    assert_eq!(
+        said(Some("til"), "shop", cut).await,
+        "there is no client til; clients are shop, till, outside, everyone"
+    );
+    let whole = "the link from till to shop has no fault to take back; faults on the way to shop:";
+    assert_eq!(said(Some("till"), "shop", Change::Heal).await, format!("{whole} none"));
+    let everyone = Route { from: None, to: "shop".to_owned() };
+    let parts = ["till", "shop"].map(str::to_owned).into();
+    stand.links.change(&[everyone], cut, &parts).await.expect("it can be cut");
+    assert_eq!(said(Some("till"), "shop", Change::Heal).await, format!("{whole} that of everyone"));
     assert!(said(Some("shop"), "shop", cut).await.contains("share one process"));
 }
 

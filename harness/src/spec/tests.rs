@@ -61,7 +61,7 @@ fn the_last_port_is_a_port_and_the_one_behind_it_is_told() {
 
 #[test]
 fn a_program_needs_a_binary_or_a_command() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @r#"wrong description environment.toml:3:8: program "p": expected either `binary` or `command`"#);
+    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @r#"wrong description environment.toml:3:8: program "p": expected one of `binary`, `command` and `image`"#);
 }
 
 #[test]
