@@ -11,6 +11,7 @@
 //! question to the part itself.
 
 mod engine;
+mod error;
 pub mod images;
 
 use std::os::unix::process::ExitStatusExt as _;
@@ -21,7 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
-pub use engine::{Engine, EngineError};
+pub use engine::Engine;
+pub use error::EngineError;
 
 use crate::plan::{Part, Plan};
 use crate::runtime::{Processes, SpawnError, drops_privileges};
