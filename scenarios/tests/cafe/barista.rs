@@ -49,6 +49,7 @@ async fn first_in_first_out_across_a_restart(stage: &mut Stage<'_, Cafe>) -> Ver
     let mut heard = hear(&mut client, 2).await?;
     stage.part(BARISTA).kill().await?;
     heard.extend(hear_to_the_end(&mut client).await?);
+    assert!(heard.len() < paid.len(), "nothing was left to lose: {heard:?}");
     paid.extend(place(stage, &["홍차", "에스프레소"]).await?);
 
     stage.part(BARISTA).restart().await?;
@@ -73,6 +74,7 @@ async fn every_client_hears_of_every_order(stage: &Stage<'_, Cafe>) -> Verdict {
     }
     let mut late = stage.announcements(None).await?;
     let later = place(stage, &["홍차"]).await?;
+    assert_eq!((paid.len(), later.len()), (4, 1), "other orders are declined than the seed says");
     assert_eq!(hear(&mut late, 1).await?, later);
     assert_eq!(hear(&mut clients[0], 1).await?, later);
     Ok(())
