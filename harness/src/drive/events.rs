@@ -65,12 +65,14 @@ pub enum OpenError {
         url: String,
     },
     /// Another status than 200.
-    #[error("{url} answered {status} instead of events")]
+    #[error("{url} answered {status} instead of events: {body}")]
     Refused {
         /// The address asked.
         url: String,
         /// The status.
         status: StatusCode,
+        /// What the program says about it; empty where it says nothing, or not in time.
+        body: String,
     },
     /// An answer of another media type.
     #[error("{url} answered with {found:?} instead of {MEDIA_TYPE}")]
@@ -116,7 +118,10 @@ impl EventStream {
             Err(_) => return Err(OpenError::Silent { url: url.to_owned() }),
         };
         if answer.status() != StatusCode::OK {
-            return Err(OpenError::Refused { url: url.to_owned(), status: answer.status() });
+            let status = answer.status();
+            let body = tokio::time::timeout(ANSWER, answer.text()).await;
+            let body = body.ok().and_then(Result::ok).unwrap_or_default();
+            return Err(OpenError::Refused { url: url.to_owned(), status, body });
         }
         let media = answer.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let media = media.unwrap_or_default();

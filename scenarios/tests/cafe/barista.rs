@@ -29,7 +29,8 @@ async fn one_at_a_time(stage: &Stage<'_, Cafe>) -> Verdict {
     Ok(())
 }
 
-/// Goal: [`first_in_first_out_across_a_restart`], and [`every_client_hears_of_every_order`].
+/// Goal: what was paid first is made first and announced first, once and to everybody, whatever happens to the barista.
+/// Method: [`first_in_first_out_across_a_restart`], then [`every_client_hears_of_every_order`].
 #[test]
 fn the_baristas_line() -> Verdict {
     cafe::adjusted().variable_of(BARISTA, "BARISTA_TIME_SCALE", "0.06").scenario(async |stage| {

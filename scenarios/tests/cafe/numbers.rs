@@ -54,7 +54,8 @@ async fn fifty_orders(stage: &Stage<'_, Cafe>) -> Verdict {
     Ok(())
 }
 
-/// Goal: fifty concurrent orders at two instances get the numbers 1 to 50, each one its own answer; and
+/// Goal: numbers have no gap and no duplicate, however many orders come at once and whichever of them fail.
+/// Method: fifty concurrent orders at two instances get the numbers 1 to 50, each one its own answer; then
 /// [`a_rolled_back_order_leaves_no_gap`].
 #[test]
 fn fifty_at_once_at_two_instances() -> Verdict {

@@ -1,6 +1,6 @@
 //! What the café offers, and what it refuses or puts aside and why.
 
-use fixtures::cafe::{self, Cafe, NewOrder, PaymentResult};
+use fixtures::cafe::{self, Cafe, NewOrder, OrderNumber, PaymentResult, Status};
 use fixtures::{Refusal, Stage};
 use greenroom::drive::{NewRecord, OpenError};
 use greenroom::scenario::Verdict;
@@ -10,7 +10,7 @@ use crate::ledger::rows;
 const ORDER: &str = r#"{"order":[{"name":"모카","size":"small","amount":2,"price":4500}],"payment":{"vendor":"card","approvalValue":"1234"},"takeout":false}"#;
 
 /// What is spoilt in the order above, by what, and the field that is wrong then.
-const SPOILT: [(&str, &str, &str); 33] = [
+const SPOILT: [(&str, &str, &str); 35] = [
     ("\"amount\":2", "\"amount\":0", "order[0].amount"),
     ("\"amount\":2", "\"amount\":100", "order[0].amount"),
     ("\"amount\":2", "\"amount\":-1", "order[0].amount"),
@@ -34,7 +34,9 @@ const SPOILT: [(&str, &str, &str); 33] = [
     ("\"card\"", "true", "payment.vendor"),
     ("\"card\"", LONG, "payment.vendor"),
     ("\"vendor\":\"card\",", "", "payment.vendor"),
+    ("\"vendor\"", "\"bank\":\"x\",\"vendor\"", "payment.bank"),
     ("\"1234\"", "1234", "payment.approvalValue"),
+    ("\"1234\"", "\"\"", "payment.approvalValue"),
     ("\"1234\"", "\"\\u0000\"", "payment.approvalValue"),
     ("\"1234\"", LONG, "payment.approvalValue"),
     (",\"approvalValue\":\"1234\"", "", "payment.approvalValue"),
@@ -46,13 +48,15 @@ const SPOILT: [(&str, &str, &str); 33] = [
     ("\"takeout\"", "\"takeaway\":true,\"takeout\"", "takeaway"),
 ];
 
+/// An id that nobody asked for.
+const NOBODY: &str = "7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11";
 /// Stands for a text of one character more than may be.
 const LONG: &str = "LONG";
 
 /// Goal: what is wrong is refused with its name, and a malformed record is put aside with its cause; nothing of it is
 /// stored, no number is used up, and the rest goes on.
-/// Method: everything wrong; then a good order, which gets number 1, and the largest. Without keys, because which of the
-/// two that read topic `payment` is first is a matter of timing.
+/// Method: everything wrong; then a good order, which gets number 1, the opposite of its payment, and the largest order. What
+/// is sent by hand has no key, because which of the two that read topic `payment` is first is a matter of timing.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     cafe::scenario(async |stage| {
@@ -67,6 +71,7 @@ fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
         assert_eq!(rows(stage, "cafe_order").await?, 0);
         let answer = stage.order.order(&NewOrder::of("홍차", 1)).await?;
         assert_eq!((answer.payment_result, answer.order_number.sequence), (PaymentResult::Approved, 1));
+        a_contradiction_is_put_aside(stage, answer.order_number).await?;
         let largest = stage.order.order_bytes(ORDER.replacen("\"amount\":2", "\"amount\":99", 1)).await?;
         assert_eq!((largest.order_number.sequence, largest.order.total), (2, 99 * 4500));
         insta::assert_snapshot!(stage.document().await?);
@@ -93,7 +98,7 @@ async fn what_is_no_order_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
     let too_long = ORDER.replacen("1234", &"1".repeat(70_000), 1);
     for (body, field) in [
         (&b"\xff\xfe"[..], "body"),
-        (b"{\"order\":[{\"name\":\"\xff\"}]}", "body"),
+        (b"{\"order\":[{\"name\":\"\xff\"}]}", "order[0].name"),
         (b"", "body"),
         (b"[]", "body"),
         (b"{\"order\":", "body"),
@@ -119,7 +124,10 @@ async fn what_is_no_number_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
     // Whoever comes back to the barista with something that is no event's id is told so too.
     for wrong in ["yesterday", "-1", "1.5", "99999999999999999999"] {
         match stage.announcements(Some(wrong)).await {
-            Err(OpenError::Refused { status, .. }) => assert_eq!(status, 400, "{wrong}"),
+            Err(OpenError::Refused { status, body, .. }) => {
+                assert_eq!(status, 400, "{wrong}");
+                assert!(body.contains(r#""field":"Last-Event-ID""#), "{wrong}: {body}");
+            }
             other => panic!("{wrong}: {:?}", other.err()),
         }
     }
@@ -129,9 +137,16 @@ async fn what_is_no_number_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
 /// Each topic gets nonsense; the barista and the order service judge topic `payment` each for itself.
 async fn malformed_records_are_sent(stage: &Stage<'_, Cafe>) -> Verdict {
     let producer = stage.producer()?;
+    let asked = r#"{"orderId":77,"orderNumber":"209901010001","payment":{"vendor":"card","approvalValue":"1"},"total":1,
+        "takeout":false,"items":[{"name":"라떼","size":"small","amount":1}]}"#;
     for partition in 0..3 {
-        producer.send(NewRecord::to("order").partition(partition).value(b"\xff\xfe")).await?;
-        producer.send(NewRecord::to("order").partition(partition).value("{\"orderId\": 1")).await?;
+        let order = || NewRecord::to("order").partition(partition);
+        producer.send(order()).await?;
+        producer.send(order().value(b"\xff\xfe")).await?;
+        producer.send(order().value("{\"orderId\": 1")).await?;
+        producer.send(order().value(asked.replace("\"amount\":1", "\"amount\":100"))).await?;
+        let nowhere = order().value(asked).header("kafka_correlationId", NOBODY).header("kafka_replyTopic", "order.reply");
+        producer.send(nowhere.header("kafka_replyPartition", "-1")).await?;
     }
     let unknown = r#"{"orderId":77,"orderNumber":"209901010001","paymentResult":"DECLINED","takeout":false,
         "items":[{"name":"라떼","size":"small","amount":1}]}"#;
@@ -139,8 +154,21 @@ async fn malformed_records_are_sent(stage: &Stage<'_, Cafe>) -> Verdict {
     for value in [unknown, &no_drink, &unknown.replace("DECLINED", "PERHAPS"), ""] {
         producer.send(NewRecord::to("payment").value(value)).await?;
     }
-    producer.send(NewRecord::to("order.reply").partition(0).value("{}")).await?;
+    let reply = || NewRecord::to("order.reply").partition(0);
+    producer.send(reply().value("{}")).await?;
+    producer.send(reply().value("{}").header("kafka_correlationId", "7")).await?;
+    producer.send(reply().value("paid").header("kafka_correlationId", NOBODY)).await?;
+    Ok(())
+}
 
+/// What says of a paid order that it was declined is put aside, and the order stays as it is.
+async fn a_contradiction_is_put_aside(stage: &Stage<'_, Cafe>, number: OrderNumber) -> Verdict {
+    stage.settle().await?;
+    let told = stage.records("payment").await?.pop().and_then(|record| record.value).expect("the payment of the order");
+    let opposite = String::from_utf8(told.to_vec())?.replace("APPROVED", "DECLINED");
+    stage.producer()?.send(NewRecord::to("payment").value(opposite)).await?;
+    stage.settle().await?;
+    assert_eq!(stage.order.find(number).await?.status, Status::Paid);
     Ok(())
 }
 

@@ -56,11 +56,13 @@ async fn wrong_users_are_refused(stage: &Stage<'_, Coupons>) -> Verdict {
 /// Bodies that are no object, no JSON, no UTF-8, too long, or have a field too many.
 async fn wrong_bodies_are_refused(stage: &Stage<'_, Coupons>) -> Verdict {
     let too_long = format!(r#"{{"userId":1,"note":"{}"}}"#, "x".repeat(10_000));
-    let bodies = [b"".to_vec(), b"[]".to_vec(), b"7".to_vec(), b"{".to_vec(), b"{\"userId\":\"\xff\"}".to_vec()];
+    let bodies = [b"".to_vec(), b"[]".to_vec(), b"7".to_vec(), b"{".to_vec(), b"\xff\xfe".to_vec()];
     for body in bodies.into_iter().chain([too_long.into_bytes()]) {
         let refused = stage.coupons.refused(body).await?;
         assert_eq!((refused.status, refused.field.as_deref()), (400, Some("body")), "{refused:?}");
     }
+    let garbled = stage.coupons.refused(b"{\"userId\":\"\xff\"}").await?;
+    assert_eq!((garbled.status, garbled.field.as_deref()), (400, Some("userId")));
     let unknown = stage.coupons.refused(r#"{"userId":1,"coupons":9}"#).await?;
     assert_eq!((unknown.status, unknown.field.as_deref()), (400, Some("coupons")));
     Ok(())

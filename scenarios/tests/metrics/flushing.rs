@@ -1,5 +1,7 @@
 //! When batches go: by size, by age and at the end, and what arrives meanwhile.
 
+use std::ops::RangeInclusive;
+
 use fixtures::metrics::{self, Call, Metrics, Route, SENDER, STORE};
 use fixtures::{Adjustments, Stage};
 use greenroom::observe::Codec;
@@ -70,53 +72,92 @@ fn a_lost_partial_batch_is_caught() -> Verdict {
     Ok(())
 }
 
-/// Goal: what arrives while a batch is being sent is neither lost nor doubled; and [`a_killed_store_catches_up`].
-/// Method: 600 calls, 32 at a time, at a sender that flushes every few milliseconds, by age as well as by size.
+/// Goal: no metric waits long for more, and each is stored once, whatever arrives during a flush and whatever becomes of
+/// the store.
+/// Method: a sender that flushes what is 20 ms old: [`a_few_go_by_age`], [`what_arrives_during_a_flush_is_stored_once`],
+/// [`a_killed_store_catches_up`].
 #[test]
-fn what_arrives_meanwhile_is_stored_once() -> Verdict {
+fn batches_go_by_age() -> Verdict {
     metrics::adjusted().variable("FLUSH_AGE", "20ms").scenario(async |stage| {
-        let calls: Vec<_> =
-            (1..=200).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
-        stage.sender.call_all(32, &calls).await?;
-        stage.settle().await?;
-
-        stage.each_stored_once(&calls).await?;
-        let status = stage.sender.status().await?;
-        assert_eq!((status.acknowledged, status.failed_attempts), (600, 0));
-        assert!(status.batches > 1, "everything went in one batch, so nothing arrived during a flush");
-        for route in Route::ALL {
-            let batches = stage.batches(route.topic()).await?;
-            assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
-            assert_eq!(batches.iter().map(|batch| batch.records).sum::<usize>(), 200, "{}", route.topic());
-        }
+        let mut calls = a_few_go_by_age(stage).await?;
+        insta::assert_snapshot!(stage.document().await?);
+        what_arrives_during_a_flush_is_stored_once(stage, &mut calls).await?;
         a_killed_store_catches_up(stage, calls).await
     })
 }
 
+/// Goal: a few metrics do not wait for more, and their work was measured.
+/// Method: two calls of each route, and one each with the shortest and the longest text.
+async fn a_few_go_by_age(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failure> {
+    let mut calls = of_each_route(501..=502);
+    calls.extend([0, 10_000].map(|text_length| Call { route: Route::First, text_length }));
+    stage.sender.call_all(6, &calls).await?;
+    stage.settle().await?;
+    stage.each_stored_once(&calls).await?;
+    // The work took a hundredth of 500, 600 and 700 ms.
+    let least = |topic: &str| match topic {
+        "TXT_ELAPSED" => 5.0,
+        "FIRST_TOPIC" => 6.0,
+        _ => 7.0,
+    };
+    let stored = stage.stored().await?;
+    assert!(stored.iter().all(|row| row.response_time >= least(&row.topic)), "{stored:?}");
+    Ok(calls)
+}
+
+/// Goal: what arrives while a batch is being sent is neither lost nor doubled, and no group has more than ten.
+/// Method: 600 calls, 32 at a time, so that batches go by size as well as by age.
+async fn what_arrives_during_a_flush_is_stored_once(stage: &Stage<'_, Metrics>, calls: &mut Vec<Call>) -> Verdict {
+    let more = of_each_route(1..=200);
+    stage.sender.call_all(32, &more).await?;
+    stage.settle().await?;
+
+    calls.extend(more);
+    stage.each_stored_once(calls).await?;
+    let status = stage.sender.status().await?;
+    assert_eq!((status.acknowledged, status.failed_attempts), (calls.len(), 0));
+    assert!(status.batches > 1, "everything went in one batch, so nothing arrived during a flush");
+    for route in Route::ALL {
+        let batches = stage.batches(route.topic()).await?;
+        assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
+        let called = calls.iter().filter(|call| call.route == route).count();
+        assert_eq!(batches.iter().map(|batch| batch.records).sum::<usize>(), called, "{}", route.topic());
+    }
+    Ok(())
+}
+
 /// Goal: a store that dies takes nothing with it, and what it reads again it does not store again.
-/// Method: it is killed while metrics arrive, and started again.
+/// Method: it is killed while metrics arrive, more arrive while it is away, and it is started again.
 async fn a_killed_store_catches_up(stage: &mut Stage<'_, Metrics>, mut calls: Vec<Call>) -> Verdict {
-    let more: Vec<_> =
-        (201..=260).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
-    let sender = stage.sender.clone();
-    let (ended, called) = tokio::join!(
+    let (during, without) = (of_each_route(201..=230), of_each_route(231..=260));
+    let (sender, before) = (stage.sender.clone(), calls.len());
+    let (killed, called) = tokio::join!(
         async {
             eventually(async || match stage.stored().await {
-                Ok(stored) if stored.len() >= calls.len() + 20 => Ok(()),
+                Ok(stored) if stored.len() >= before + 20 => Ok(()),
                 Ok(stored) => Err(format!("only {} metrics are stored", stored.len())),
                 Err(error) => Err(error.to_string()),
             })
             .await?;
             stage.part(STORE).kill().await
         },
-        sender.call_all(4, &more)
+        sender.call_all(4, &during)
     );
-    ended?;
+    killed?;
     called?;
+    sender.call_all(16, &without).await?;
+    let stored = stage.stored().await?.len();
+    assert!(stored <= before + during.len(), "the store is dead and stored {stored} metrics");
     stage.part(STORE).restart().await?;
     stage.settle().await?;
 
-    calls.extend(more);
+    calls.extend(during);
+    calls.extend(without);
     stage.each_stored_once(&calls).await?;
     Ok(())
+}
+
+/// One call of each route for each of these lengths.
+fn of_each_route(text_lengths: RangeInclusive<usize>) -> Vec<Call> {
+    text_lengths.flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect()
 }

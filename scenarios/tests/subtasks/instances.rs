@@ -19,7 +19,8 @@ async fn reply_partition(instance: &SubtaskClient) -> Result<i32, Failure> {
     }
 }
 
-/// Goal: [`a_killed_worker_is_replaced`], and [`an_answer_reaches_the_instance_that_asked`].
+/// Goal: each upload is done once, by whichever worker lives, and settled by the server that was asked.
+/// Method: [`a_killed_worker_is_replaced`], then [`an_answer_reaches_the_instance_that_asked`].
 #[test]
 fn two_servers_and_two_workers() -> Verdict {
     subtasks::adjusted().instances(2).instances_of(WORKER, 2).scenario(async |stage| {

@@ -8,6 +8,8 @@ use serde_json::json;
 use crate::ledger::tally;
 use crate::records::{a_second_delivery_changes_nothing, malformed_records_are_put_aside};
 
+const TOO_LONG: &str = "body: length limit exceeded";
+
 /// Status and code; the field is named in the message and nowhere else.
 fn code(refused: &Refused) -> (u16, &str) {
     assert!(refused.field.is_none() && refused.more.is_empty(), "{refused:?}");
@@ -15,7 +17,7 @@ fn code(refused: &Refused) -> (u16, &str) {
 }
 
 /// Goal: what is wrong is refused with the field named, what does not exist is not found, and nothing of either stays;
-/// what comes a second time changes nothing, what is malformed is put aside, and uploads go on all the while.
+/// what is malformed is put aside, what comes a second time changes nothing, and uploads go on all the while.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     subtasks::scenario(async |stage| {
@@ -25,8 +27,8 @@ fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
         wrong_uploads_are_refused(stage).await?;
         what_does_not_exist_is_not_found(stage).await?;
         assert_eq!(tally(&stage.database().await?).await?, Vec::<String>::new());
-        a_second_delivery_changes_nothing(stage).await?;
         malformed_records_are_put_aside(stage).await?;
+        a_second_delivery_changes_nothing(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
@@ -41,20 +43,12 @@ async fn wrong_names_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
         (json!({"name": "\0"}), "name must be a text"),
         (json!({"name": " "}), "name must not be empty"),
         (json!({"name": "x".repeat(256)}), "name must have at most 255 characters"),
-        (json!({"name": "x".repeat(70_000)}), "body: length limit exceeded"),
+        (json!({"name": "x".repeat(70_000)}), TOO_LONG),
         (json!({"name": "x", "uploading": true}), "uploading is not a known field"),
-        (json!([]), "The body must be a JSON object"),
     ] {
         refuses(&stage.api, "/subtasks", body.to_string(), message).await?;
     }
-    for (body, message) in [
-        (&b"{\"name\":\"\xff\"}"[..], "name must be UTF-8"),
-        (b"\xff\xfe", "The body must be UTF-8"),
-        (b"{\"name\":", "The body must be a JSON object"),
-        (b"", "The body must be a JSON object"),
-    ] {
-        refuses(&stage.api, "/subtasks", body, message).await?;
-    }
+    refuses_what_is_no_object(&stage.api, "/subtasks", "name").await?;
     let subtasks = "SELECT count(*) FROM subtask";
     assert_eq!(sqlx::query_scalar::<_, i64>(subtasks).fetch_one(&stage.database().await?).await?, 0);
     Ok(())
@@ -85,34 +79,48 @@ async fn wrong_uploads_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
         (upload(r#""simulate":{"fail":7}"#), "simulate.fail must be a text"),
         (upload(&long), "simulate.fail must have at most 255 characters"),
         (upload(r#""simulate":{"hang":1}"#), "simulate.hang must be true or false"),
+        (upload(r#""simulate":{"gate":"open"}"#), "simulate.gate must be true or false"),
+        (upload(r#""simulate":{"workMs":600001}"#), "simulate.workMs must be a whole number from 0 to 600000"),
         (upload(r#""simulate":{"explode":true}"#), "simulate.explode is not a known field"),
     ];
     for route in ["/queueUploadResult", "/queueUploadResult/event"] {
         for (body, message) in &cases {
             refuses(&stage.api, route, body.as_str(), message).await?;
         }
-        refuses(&stage.api, route, b"{\"subtaskId\":\"\xff\"}", "subtaskId must be UTF-8").await?;
+        refuses(&stage.api, route, upload(&format!(r#""note":"{}""#, "x".repeat(70_000))), TOO_LONG).await?;
+        refuses_what_is_no_object(&stage.api, route, "subtaskId").await?;
     }
     assert!(!stage.api.subtask(subtask).await?.uploading);
     Ok(())
 }
 
-/// What does not exist is 404, and an id that is none is 400.
+/// Bodies that are none, and one whose `field` is not UTF-8.
+async fn refuses_what_is_no_object(api: &SubtaskClient, path: &str, field: &str) -> Verdict {
+    for body in [&b""[..], b"[]", b"7", b"null", b"{\"name\":"] {
+        refuses(api, path, body, "The body must be a JSON object").await?;
+    }
+    refuses(api, path, b"\xff\xfe", "The body must be UTF-8").await?;
+    let garbled = [b"{\"", field.as_bytes(), b"\":\"\xff\"}"].concat();
+    refuses(api, path, garbled, &format!("{field} must be UTF-8")).await
+}
+
+/// What does not exist is 404, and an id that is none is 400 with the field named.
 async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdict {
     for route in ["/queueUploadResult", "/queueUploadResult/event"] {
         let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;
         assert_eq!(code(&refused), (404, "SUBTASK_001"));
     }
-    for (path, expected) in [
-        ("/subtasks/4711", (404, "SUBTASK_001")),
-        ("/subtasks/first", (400, "COMMON_400")),
-        ("/subtasks/99999999999", (400, "COMMON_400")),
-        ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002")),
-        ("/uploads/first", (400, "COMMON_400")),
-        ("/nowhere", (404, "COMMON_404")),
+    for (path, expected, message) in [
+        ("/subtasks/4711", (404, "SUBTASK_001"), "Subtask not found"),
+        ("/subtasks/first", (400, "COMMON_400"), "subtaskId must be"),
+        ("/subtasks/99999999999", (400, "COMMON_400"), "subtaskId must be"),
+        ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002"), "Upload not found"),
+        ("/uploads/first", (400, "COMMON_400"), "uploadId must be a UUID"),
+        ("/nowhere", (404, "COMMON_404"), ""),
     ] {
         let refused = stage.api.get(path).refused().await?;
         assert_eq!(code(&refused), expected, "{path}");
+        assert!(refused.message.contains(message), "{path}: {refused}");
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use greenroom::scenario::Verdict;
 
 use crate::ledger::{most_outcomes, tally, uploading};
 
-/// Goal: [`an_answer_waits_for_a_server_that_was_killed`], and [`a_worker_that_ends_in_the_middle_loses_nothing`].
+/// Goal: a program that ends in the middle, asked to or not, loses no upload and gives none a second outcome.
+/// Method: [`an_answer_waits_for_a_server_that_was_killed`], then [`a_worker_that_ends_in_the_middle_loses_nothing`].
 #[test]
 fn programs_that_end_in_the_middle() -> Verdict {
     subtasks::scenario(async |stage| {
