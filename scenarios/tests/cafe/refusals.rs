@@ -145,7 +145,8 @@ async fn malformed_records_are_sent(stage: &Stage<'_, Cafe>) -> Verdict {
         producer.send(order().value(b"\xff\xfe")).await?;
         producer.send(order().value("{\"orderId\": 1")).await?;
         producer.send(order().value(asked.replace("\"amount\":1", "\"amount\":100"))).await?;
-        let nowhere = order().value(asked).header("kafka_correlationId", NOBODY).header("kafka_replyTopic", "order.reply");
+        let nowhere =
+            order().value(asked).header("kafka_correlationId", NOBODY).header("kafka_replyTopic", "order.reply");
         producer.send(nowhere.header("kafka_replyPartition", "-1")).await?;
     }
     let unknown = r#"{"orderId":77,"orderNumber":"209901010001","paymentResult":"DECLINED","takeout":false,
