@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
         Some("test") => test(&arguments[1..]),
-        Some("test-env" | "images" | "bench") => greenroom(&arguments, None),
+        Some("test-env" | "images" | "bench") => greenroom(&arguments, None, features(&arguments)),
         Some("lint") => lint(),
         Some("help" | "--help" | "-h") => {
             say(USAGE);
@@ -54,9 +54,17 @@ enum Failed {
     Because(String),
 }
 
+/// What a command needs built that others do without: a benchmark of containers compares them with plain testcontainers.
+fn features(arguments: &[String]) -> &'static [&'static str] {
+    let in_containers = std::env::var(RUNTIME_VARIABLE).is_ok_and(|runtime| runtime == "docker")
+        || arguments.iter().any(|argument| argument == "docker" || argument == "--runtime=docker");
+    let is_bench = arguments.first().is_some_and(|command| command == "bench");
+    if is_bench && in_containers { &["--features", "greenroom/comparison"] } else { &[] }
+}
+
 /// Hands over to the harness's own binary.
-fn greenroom(arguments: &[String], runtime: Option<&str>) -> Result<(), Failed> {
-    build()?;
+fn greenroom(arguments: &[String], runtime: Option<&str>, features: &[&str]) -> Result<(), Failed> {
+    build(features)?;
     let binaries = binaries()?;
     let mut command = Command::new(binaries.join("greenroom"));
     command
@@ -76,9 +84,9 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
         .any(|argument| ["--service", "--service-image"].contains(&argument.split('=').next().unwrap_or("")))
     {
         let judge = ["judge", "--nextest"].map(str::to_owned).into_iter().chain([nextest.display().to_string()]);
-        return greenroom(&judge.chain(arguments).collect::<Vec<_>>(), runtime.as_deref());
+        return greenroom(&judge.chain(arguments).collect::<Vec<_>>(), runtime.as_deref(), &[]);
     }
-    build()?;
+    build(&[])?;
     let mut command = Command::new(nextest);
     let chosen =
         arguments.iter().any(|argument| ["--profile", "-P"].contains(&argument.split('=').next().unwrap_or("")));
@@ -108,12 +116,18 @@ fn runtime(arguments: &[String]) -> Result<(Option<String>, Vec<String>), Failed
 
 fn lint() -> Result<(), Failed> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
-    run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))
+    // Defects that can be put back, failpoints and comparisons are features; what is there without them is not there with
+    // them, so both are looked at.
+    for features in [&[][..], &["--all-features"]] {
+        let clippy = ["clippy", "--workspace", "--all-targets", "--quiet"];
+        run(cargo().args(clippy).args(features).args(["--", "--deny", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// Builds every binary of the workspace.
-fn build() -> Result<(), Failed> {
-    run(cargo().args(["build", "--workspace", "--bins"]).env("CARGO_TERM_QUIET", quiet()))
+fn build(features: &[&str]) -> Result<(), Failed> {
+    run(cargo().args(["build", "--workspace", "--bins"]).args(features).env("CARGO_TERM_QUIET", quiet()))
 }
 
 /// Cargo tells of its progress only where there is a person or a log to read it for the first, long build.

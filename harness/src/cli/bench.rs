@@ -16,6 +16,10 @@
 //!   machine make it look smaller.
 //! * *CPU*: user and system time of the same processes, and of children that they have waited for, when it was lent.
 //!
+//! With `--runtime docker` others are measured, all in the same images: infrastructure in containers and as processes, the
+//! shell scripts that this project replaces, and plain testcontainers code. Of those two, *ready* is when their topics have
+//! all replicas in sync; *gone*, when their commands that remove everything have returned.
+//!
 //! Deliberately absent: numbers that a test or a compiler gives (equal snapshots, build times), and a verdict by exit
 //! code: that is 0 if everything could be measured.
 
@@ -29,11 +33,17 @@ mod lent;
 mod links;
 mod machine;
 mod rows;
+mod scripts;
+#[cfg(feature = "comparison")]
+mod testcontainers;
+mod usual;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use greenroom::docker::Engine;
+use greenroom::plan::Runtime;
 use greenroom::spec::{Layout, Spec};
 use greenroom::supervisor::state::Workspace;
 
@@ -49,7 +59,8 @@ use rows::Measure;
 pub(crate) enum Bench {
     /// How fast environments start and end, and what they cost, as a Markdown table.
     ///
-    /// Both layouts and both scopes are measured whatever `--layout` and `--only` say.
+    /// Both layouts and both scopes are measured whatever `--layout` and `--only` say. With `--runtime docker`, containers
+    /// beside processes, shell scripts and plain testcontainers code.
     Start(Start),
     /// What an idle link costs in throughput and latency, as a Markdown table.
     Links(links::Links),
@@ -78,10 +89,16 @@ enum Subject {
     ClientKilled,
     /// A whole environment whose supervisor is killed.
     SupervisorKilled,
+    /// Brokers with topics, PostgreSQL and Redis in containers.
+    Contained(Layout),
+    /// The shell scripts that this project replaces.
+    Scripts,
+    /// Plain testcontainers code.
+    Testcontainers,
 }
 
 impl Subject {
-    const ALL: [Self; 9] = [
+    const OF_PROCESSES: [Self; 9] = [
         Self::Alone(Jvms::One),
         Self::Infrastructure(Layout::Colocated),
         Self::Whole(Layout::Colocated),
@@ -92,6 +109,22 @@ impl Subject {
         Self::ClientKilled,
         Self::SupervisorKilled,
     ];
+    const OF_CONTAINERS: [Self; 6] = [
+        Self::Infrastructure(Layout::Colocated),
+        Self::Contained(Layout::Colocated),
+        Self::Scripts,
+        Self::Infrastructure(Layout::Separate),
+        Self::Contained(Layout::Separate),
+        Self::Testcontainers,
+    ];
+
+    /// What is measured where this is asked for.
+    fn all(runtime: Runtime) -> &'static [Self] {
+        match runtime {
+            Runtime::Process => &Self::OF_PROCESSES,
+            Runtime::Docker => &Self::OF_CONTAINERS,
+        }
+    }
 }
 
 /// What one round gave; a measurement that failed is missing.
@@ -111,23 +144,46 @@ pub(super) fn run(command: Bench) -> anyhow::Result<ExitCode> {
         // Before anything is started: both are needed in every round.
         in_layout(&spec, Layout::Colocated).and_then(|spec| lent::unread_topic(&spec))?;
         let ground = Ground::new(&workspace, &spec, start.wanted.offline)?;
-        let machine = machine::describe(&ground.toolchain)?;
+        let runtime = start.wanted.runtime()?;
+        let mut machine = machine::describe(&ground.toolchain)?;
+        if runtime == Runtime::Docker {
+            ensure!(
+                cfg!(feature = "comparison"),
+                "built without testcontainers: use `cargo xtask bench start --runtime docker`"
+            );
+            machine = format!("engine {}; {machine}", Engine::here().await?.version().await?);
+            usual::remove().await?;
+        }
         say(&machine);
         let measured = tokio::select! {
-            measured = Box::pin(measure_all(&ground, &spec, start.runs)) => Some(measured),
+            measured = Box::pin(measure_all(&ground, &spec, runtime, start.runs)) => Some(measured),
             () = end.next() => None,
         };
-        ground.end_supervisor().await?;
+        let ended = end_all(&ground, runtime).await;
         let Some(measured) = measured else {
-            return Ok(ExitCode::from(130));
+            return ended.map(|()| ExitCode::from(130));
         };
+        ended?;
         let Measured { rounds, failures, noise } = measured?;
-        answer(&format!("{machine}; {}\n\n{}", noise.describe(), rows::table(&rounds)));
+        let table = match runtime {
+            Runtime::Process => rows::of_processes,
+            Runtime::Docker => rows::of_containers,
+        };
+        answer(&format!("{machine}; {}\n\n{}", noise.describe(), table(&rounds)));
         for failure in &failures {
             answer(&format!("\nnot measured: {failure}"));
         }
         Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
+}
+
+/// Ends whatever a measurement has left.
+async fn end_all(ground: &Ground, runtime: Runtime) -> anyhow::Result<()> {
+    ground.end_supervisor().await?;
+    match runtime {
+        Runtime::Process => Ok(()),
+        Runtime::Docker => usual::remove().await.map(drop),
+    }
 }
 
 /// What all rounds gave.
@@ -140,10 +196,10 @@ struct Measured {
 }
 
 /// Measures everything `runs` times; a measurement that fails is left out and told of.
-async fn measure_all(ground: &Ground, spec: &Spec, runs: u16) -> anyhow::Result<Measured> {
+async fn measure_all(ground: &Ground, spec: &Spec, runtime: Runtime, runs: u16) -> anyhow::Result<Measured> {
     let mut all = Measured::default();
     for number in 1..=runs {
-        let mut subjects = Subject::ALL;
+        let mut subjects = Subject::all(runtime).to_vec();
         if number % 2 == 0 {
             subjects.reverse();
         }
@@ -151,7 +207,7 @@ async fn measure_all(ground: &Ground, spec: &Spec, runs: u16) -> anyhow::Result<
         for subject in subjects {
             all.noise.look().await?;
             let mut measured = Box::pin(measure(ground, spec, subject)).await;
-            if let Err(error) = ground.end_supervisor().await {
+            if let Err(error) = end_all(ground, runtime).await {
                 measured = measured.and(Err(error));
             }
             match measured {
@@ -175,11 +231,23 @@ async fn measure(ground: &Ground, spec: &Spec, subject: Subject) -> anyhow::Resu
     match subject {
         Subject::Alone(jvms) => alone::measure(ground, spec, jvms).await,
         Subject::Infrastructure(layout) => {
-            lent::measure(ground, infrastructure(in_layout(spec, layout)?), lent::Clients::Wire).await
+            let infrastructure = infrastructure(in_layout(spec, layout)?);
+            lent::measure(ground, infrastructure, Runtime::Process, lent::Clients::Wire).await
         }
-        Subject::Whole(layout) => lent::measure(ground, in_layout(spec, layout)?, lent::Clients::Librdkafka).await,
+        Subject::Whole(layout) => {
+            lent::measure(ground, in_layout(spec, layout)?, Runtime::Process, lent::Clients::Librdkafka).await
+        }
         Subject::ClientKilled => deaths::of_client(ground).await,
         Subject::SupervisorKilled => deaths::of_supervisor(ground, spec).await,
+        Subject::Contained(layout) => {
+            let infrastructure = infrastructure(in_layout(spec, layout)?);
+            lent::measure(ground, infrastructure, Runtime::Docker, lent::Clients::Wire).await
+        }
+        Subject::Scripts => scripts::measure(ground, spec).await,
+        #[cfg(feature = "comparison")]
+        Subject::Testcontainers => testcontainers::measure(ground, spec).await,
+        #[cfg(not(feature = "comparison"))]
+        Subject::Testcontainers => anyhow::bail!("built without testcontainers"),
     }
 }
 

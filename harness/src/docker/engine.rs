@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -30,7 +30,7 @@ const ENVIRONMENT_LABEL: &str = "greenroom.environment";
 /// Bears the directory of the supervisor that made a container.
 const HOUSE_LABEL: &str = "greenroom.house";
 /// Where an engine listens unless [`HOST_VARIABLE`] says otherwise.
-const SOCKET: &str = "/var/run/docker.sock";
+const SOCKET: &str = "unix:///var/run/docker.sock";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
 /// What the engine says of a process that was killed.
@@ -40,6 +40,38 @@ const KILLED: i64 = 137;
 #[derive(Clone, Debug)]
 pub struct Engine {
     docker: Docker,
+}
+
+/// Where an engine listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listens<'a> {
+    /// At a socket of this machine: its path.
+    Socket(&'a str),
+    /// At a port of a loopback address, as `127.0.0.1:2375`.
+    Port(&'a str),
+}
+
+impl<'a> Listens<'a> {
+    /// What `DOCKER_HOST` names.
+    fn at(host: &'a str) -> Result<Self, EngineError> {
+        if let Some(path) = host.strip_prefix("unix://") {
+            return Ok(Self::Socket(path));
+        }
+        let port = ["tcp://", "http://"].into_iter().find_map(|scheme| host.strip_prefix(scheme));
+        let port = port.map(|port| port.trim_end_matches('/'));
+        let is_here = |port: &&str| {
+            let Some((name, number)) = port.rsplit_once(':') else { return false };
+            let address: Option<IpAddr> = name.trim_matches(['[', ']']).parse().ok();
+            number.parse::<u16>().is_ok() && (name == "localhost" || address.is_some_and(|ip| ip.is_loopback()))
+        };
+        port.filter(is_here).map(Self::Port).ok_or_else(|| EngineError::Elsewhere { host: host.to_owned() })
+    }
+
+    fn place(self) -> &'a str {
+        match self {
+            Self::Socket(place) | Self::Port(place) => place,
+        }
+    }
 }
 
 /// What a container is made of.
@@ -117,12 +149,14 @@ impl Engine {
     /// There is none, it may not be asked, is on another machine, or too old.
     pub async fn here() -> Result<Self, EngineError> {
         let host = std::env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty());
-        let at = match &host {
-            None => SOCKET,
-            Some(host) => host.strip_prefix("unix://").ok_or_else(|| EngineError::Elsewhere { host: host.clone() })?,
+        let at = Listens::at(host.as_deref().unwrap_or(SOCKET))?;
+        let absent = |source| unreachable(at.place(), source);
+        let version = bollard::API_DEFAULT_VERSION;
+        let docker = match at {
+            Listens::Socket(path) => Docker::connect_with_unix(path, ANSWER_LIMIT_S, version),
+            Listens::Port(port) => Docker::connect_with_http(port, ANSWER_LIMIT_S, version),
         };
-        let absent = |source| unreachable(at, source);
-        let docker = Docker::connect_with_unix(at, ANSWER_LIMIT_S, bollard::API_DEFAULT_VERSION).map_err(absent)?;
+        let docker = docker.map_err(absent)?;
         let docker = docker.negotiate_version().await.map_err(absent)?;
         let version = docker.client_version();
         if (version.major_version, version.minor_version) < API_MIN {
@@ -317,5 +351,28 @@ fn body(container: &Container<'_>) -> ContainerCreateBody {
         ])),
         host_config: Some(host),
         ..ContainerCreateBody::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_at_a_socket_or_at_a_port_of_loopback() {
+        for (host, expected) in [
+            (SOCKET, Listens::Socket("/var/run/docker.sock")),
+            ("unix:///run/user/1000/docker.sock", Listens::Socket("/run/user/1000/docker.sock")),
+            ("tcp://127.0.0.1:2375", Listens::Port("127.0.0.1:2375")),
+            ("tcp://[::1]:2375", Listens::Port("[::1]:2375")),
+            ("http://localhost:2375/", Listens::Port("localhost:2375")),
+        ] {
+            assert_eq!(Listens::at(host).expect(host), expected);
+        }
+        for host in ["tcp://10.0.0.7:2375", "tcp://build.example:2375", "tcp://127.0.0.1", "ssh://me@build", "nonsense"]
+        {
+            let error = Listens::at(host).expect_err(host);
+            assert!(error.to_string().starts_with(&format!("DOCKER_HOST is {host}, ")), "{error}");
+        }
     }
 }

@@ -61,12 +61,31 @@ impl EngineError {
                 "start it (`systemctl start docker`, or `dockerd` by hand), or do without `--runtime docker`"
             }
             Self::Forbidden { .. } => "join the group `docker`, or do without `--runtime docker`",
-            Self::Elsewhere { .. } => "name a socket of this machine (unix://PATH), or do without `--runtime docker`",
+            Self::Elsewhere { .. } => {
+                "name a socket (unix://PATH) or a loopback port (tcp://127.0.0.1:PORT) of this machine, or do without \
+                 `--runtime docker`"
+            }
             Self::TooOld { .. } => "update the engine, or do without `--runtime docker`",
             Self::NoImage { .. } => "`cargo xtask images build` makes ours; get another one with `docker pull`",
+            Self::Failed { source: Error::DockerResponseServerError { message, .. }, .. } => advice_on(message),
             Self::Failed { .. } => "the engine's own log says more",
         }
     }
+}
+
+/// What can be done about a refusal that the engine tells in words only.
+fn advice_on(said: &str) -> &'static str {
+    let known = [
+        ("no space left on device", "its disk is full: make room (`docker system df` says what takes it)"),
+        ("address already in use", "another program listens there: end it, or what is left of a container of yours"),
+        ("port is already allocated", "another container has that port: `docker ps` shows which"),
+        (
+            "bind source path does not exist",
+            "it sees other directories than this machine has: containers share some, so the engine must run here",
+        ),
+    ];
+    let found = known.into_iter().find(|(words, _)| said.to_lowercase().contains(words));
+    found.map_or("the engine's own log says more", |(_, advice)| advice)
 }
 
 /// Why the engine at this place could not be asked.
@@ -93,4 +112,26 @@ pub(super) fn missing_or_failed(image: &str, source: Error) -> EngineError {
 pub(super) fn failed(action: &str) -> impl FnOnce(Error) -> EngineError + use<> {
     let action = action.to_owned();
     move |source| EngineError::Failed { action, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_engine_says_is_followed_by_what_can_be_done() {
+        let advice = |message: &str| {
+            let source = Error::DockerResponseServerError { status_code: 500, message: message.to_owned() };
+            EngineError::Failed { action: "start a container".to_owned(), source }.advice()
+        };
+        for (said, expected) in [
+            ("write /var/lib/docker/tmp/layer: no space left on device", "its disk is full: "),
+            ("listen tcp4 127.18.0.1:9092: bind: address already in use", "another program listens there: "),
+            ("Bind for 127.18.0.1:9092 failed: port is already allocated", "another container has that port: "),
+            ("invalid mount config: bind source path does not exist: /dev/shm/x", "it sees other directories "),
+            ("something else", "the engine's own log says more"),
+        ] {
+            assert!(advice(said).starts_with(expected), "{said}: {}", advice(said));
+        }
+    }
 }

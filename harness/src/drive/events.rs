@@ -65,7 +65,7 @@ pub enum OpenError {
         url: String,
     },
     /// Another status than 200.
-    #[error("{url} answered {status} instead of events: {body}")]
+    #[error("{url} answered {status} instead of events{}{body}", if body.is_empty() { "" } else { ": " })]
     Refused {
         /// The address asked.
         url: String,

@@ -5,6 +5,7 @@
 
 mod broken;
 mod commands;
+mod crowd;
 mod deaths;
 mod stand;
 mod stories;

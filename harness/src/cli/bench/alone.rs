@@ -18,7 +18,7 @@ use super::rows::Measure;
 use super::{Readings, cost};
 
 /// The JVM settings of `kafka-server-start.sh` and `kafka-run-class.sh` of Kafka 4.3, without the log of collections.
-const AS_SHIPPED: [&str; 8] = [
+pub(super) const AS_SHIPPED: [&str; 8] = [
     "-Xmx1G",
     "-Xms1G",
     "-server",
@@ -29,7 +29,7 @@ const AS_SHIPPED: [&str; 8] = [
     "-Djava.awt.headless=true",
 ];
 /// The class that those scripts run.
-const SHIPPED_CLASS: &str = "kafka.Kafka";
+pub(super) const SHIPPED_CLASS: &str = "kafka.Kafka";
 /// The first of the launcher's arguments that are not about the JVM itself: logging, class path, main class.
 const FIRST_OF_LOGGING: &str = "-Dorg.slf4j.";
 
@@ -110,7 +110,7 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
 
 /// A loopback address that no supervisor hands out (those are below 127.128.0.0) and no other measurement takes: it is
 /// made of the process id, which has at most 22 bits (proc_sys_kernel(5)).
-fn own_address() -> Ipv4Addr {
+pub(super) fn own_address() -> Ipv4Addr {
     Ipv4Addr::from(0x7f80_0000 | (std::process::id() & 0x003f_ffff))
 }
 

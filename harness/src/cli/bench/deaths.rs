@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use greenroom::binaries::BINARIES_VARIABLE;
+use greenroom::plan::Runtime;
 use greenroom::spec::Spec;
 use greenroom::supervisor::state::STATE_VARIABLE;
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +19,7 @@ use super::{Readings, lent};
 /// Kills a client, the real command line, that has an environment; the supervisor lives on.
 pub(super) async fn of_client(ground: &Ground) -> anyhow::Result<Readings> {
     let mut client = Command::new(ground.binary())
-        .args(["test-env", "up", "--description"])
+        .args(["test-env", "up", "--runtime", "process", "--description"])
         .arg(&ground.description)
         .env(STATE_VARIABLE, ground.path())
         .env(BINARIES_VARIABLE, &ground.binaries)
@@ -42,7 +43,7 @@ pub(super) async fn of_client(ground: &Ground) -> anyhow::Result<Readings> {
 
 /// Kills the supervisor of a lent environment.
 pub(super) async fn of_supervisor(ground: &Ground, spec: &Spec) -> anyhow::Result<Readings> {
-    let lent = lent::start(ground, spec.clone()).await?;
+    let lent = lent::start(ground, spec.clone(), Runtime::Process).await?;
     let (identity, pid) = ground.supervisor()?;
     let house = ground.house()?;
     let known = processes_of_supervisor(&identity, &house);

@@ -25,6 +25,8 @@ pub(super) enum Goal {
     Median(f64),
     /// The median is less than this.
     MedianBelow(f64),
+    /// The median is at least this.
+    MedianFrom(f64),
     /// Every value is at most this.
     Always(f64),
 }
@@ -71,6 +73,7 @@ impl Goal {
         match self {
             Self::Median(limit) => format!("≤ {}", unit.shown(limit)),
             Self::MedianBelow(limit) => format!("< {}", unit.shown(limit)),
+            Self::MedianFrom(limit) => format!("≥ {}", unit.shown(limit)),
             Self::Always(limit) => format!("always ≤ {}", unit.shown(limit)),
         }
     }
@@ -79,6 +82,7 @@ impl Goal {
         match self {
             Self::Median(limit) => median(sorted) <= limit,
             Self::MedianBelow(limit) => median(sorted) < limit,
+            Self::MedianFrom(limit) => median(sorted) >= limit,
             Self::Always(limit) => sorted.iter().all(|value| *value <= limit),
         }
     }
@@ -150,6 +154,8 @@ mod tests {
         assert_eq!(cells(&row(&one_is_late, Goal::Median(0.5))), expected);
         assert_eq!(cells(&row(&one_is_late, Goal::Always(0.5)))[4..], ["always ≤ 500 ms", "**not met**"]);
         assert_eq!(cells(&row(&[0.5], Goal::MedianBelow(0.5)))[5], "**not met**");
+        assert_eq!(cells(&row(&[0.5], Goal::MedianFrom(0.5)))[4..], ["≥ 500 ms", "met"]);
+        assert_eq!(cells(&row(&[0.4], Goal::MedianFrom(0.5)))[5], "**not met**");
         assert_eq!(cells(&row(&[], Goal::Always(0.5)))[5], "not measured");
     }
 }

@@ -71,11 +71,11 @@ impl Ground {
     }
 
     /// An order for all of a description.
-    pub(super) fn order(&self, spec: Spec, toolchain: Toolchain) -> Order {
+    pub(super) fn order(&self, spec: Spec, runtime: Runtime, toolchain: Toolchain) -> Order {
         Order {
             spec,
             scope: Scope::Everything,
-            runtime: Runtime::Process,
+            runtime,
             toolchain,
             binaries: self.binaries.clone(),
             evidence: self.path().join("evidence"),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use greenroom::plan::{Kind, Plan};
+use greenroom::plan::{Kind, Plan, Runtime};
 use greenroom::spec::Spec;
 use greenroom::supervisor::client::{Connection, Lease};
 
@@ -27,13 +27,13 @@ pub(super) struct Lent {
 }
 
 /// Starts an environment cold: nothing runs before, not even the supervisor.
-pub(super) async fn start(ground: &Ground, spec: Spec) -> anyhow::Result<Lent> {
+pub(super) async fn start(ground: &Ground, spec: Spec, runtime: Runtime) -> anyhow::Result<Lent> {
     let begun = Instant::now();
     let toolchain = ground.look_up()?;
     let looked_up = begun.elapsed();
     let connection = Connection::open(&ground.workspace, &ground.binary()).await?;
     let connected = begun.elapsed();
-    let lease = connection.lease(ground.order(spec, toolchain), |_| {}).await?;
+    let lease = connection.lease(ground.order(spec, runtime, toolchain), |_| {}).await?;
     let readings = vec![
         (Measure::Start, begun.elapsed().as_secs_f64()),
         (Measure::LookUp, looked_up.as_secs_f64()),
@@ -43,9 +43,9 @@ pub(super) async fn start(ground: &Ground, spec: Spec) -> anyhow::Result<Lent> {
 }
 
 /// Starts an environment, uses it for the first time, gives it back.
-pub(super) async fn measure(ground: &Ground, spec: Spec, kind: Clients) -> anyhow::Result<Readings> {
+pub(super) async fn measure(ground: &Ground, spec: Spec, runtime: Runtime, kind: Clients) -> anyhow::Result<Readings> {
     let topic = unread_topic(&spec)?;
-    let Lent { mut lease, mut readings } = start(ground, spec).await?;
+    let Lent { mut lease, mut readings } = start(ground, spec, runtime).await?;
     let plan = lease.plan.clone();
     let brokers = brokers_of(&mut lease, &plan).await?;
     readings.push((Measure::BrokersCpu, cost::cpu_seconds(&brokers)?));

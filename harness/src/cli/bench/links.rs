@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use greenroom::plan::Runtime;
 use greenroom::spec::{KafkaSpec, Links as SpecLinks, Spec, TopicSpec};
 use greenroom::supervisor::state::Workspace;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -117,7 +118,7 @@ async fn measure_all(ground: &Ground, spec: &Spec, runs: u16) -> anyhow::Result<
 }
 
 async fn measure(ground: &Ground, spec: Spec) -> anyhow::Result<Times> {
-    let lent = Box::pin(lent::start(ground, spec)).await?;
+    let lent = Box::pin(lent::start(ground, spec, Runtime::Process)).await?;
     let brokers = lent.lease.plan.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let latency = one_by_one(&brokers).await?;
     let (produce, consume) = tokio::task::spawn_blocking(move || {

@@ -61,12 +61,51 @@ const LENT: [(Subject, &str); 4] = [
     (Subject::Whole(Separate), "whole environment, separate"),
 ];
 
-/// The table of all rounds.
-pub(super) fn table(rounds: &[Round]) -> String {
+/// The table of all rounds of processes.
+pub(super) fn of_processes(rounds: &[Round]) -> String {
     let mut rows = starts(rounds);
     rows.extend(first_records(rounds));
     rows.extend(ends(rounds));
     rows.extend(costs(rounds));
+    figures::table(&rows)
+}
+
+/// The table of all rounds in which containers were measured.
+pub(super) fn of_containers(rounds: &[Round]) -> String {
+    let named = [(Colocated, "colocated"), (Separate, "separate")];
+    let start = |subject, what: String| row(rounds, subject, Measure::Start, &what, None);
+    let mut rows = Vec::new();
+    for (layout, name) in named {
+        rows.push(start(Subject::Infrastructure(layout), format!("processes, {name}: ready")));
+        rows.push(start(Subject::Contained(layout), format!("containers, {name}: ready")));
+    }
+    rows.push(start(Subject::Scripts, "shell scripts: ready".to_owned()));
+    rows.push(start(Subject::Testcontainers, "plain testcontainers: ready".to_owned()));
+    for (layout, name) in named {
+        let contained = Subject::Contained(layout);
+        let what = |above: &str, below: &str| format!("{above} / {below}, {name}");
+        let beside_processes = what("containers", "processes");
+        rows.push(ratio(rounds, contained, Subject::Infrastructure(layout), &beside_processes, Goal::Median(1.5)));
+        let scripts = what("shell scripts", "containers");
+        rows.push(ratio(rounds, Subject::Scripts, contained, &scripts, Goal::MedianFrom(5.0)));
+        let testcontainers = what("plain testcontainers", "containers");
+        rows.push(ratio(rounds, Subject::Testcontainers, contained, &testcontainers, Goal::MedianFrom(2.5)));
+    }
+    for (layout, name) in named {
+        let contained = |measure, what, goal| {
+            row(rounds, Subject::Contained(layout), measure, &format!("containers, {name}: {what}"), goal)
+        };
+        rows.extend([
+            contained(Measure::Acknowledged, "ready to first record acknowledged, over the wire", None),
+            contained(Measure::Consumed, "ready to first record consumed, over the wire", None),
+            contained(Measure::GivenBack, "given back", Some(Goal::Always(0.05))),
+            contained(Measure::Gone, "gone", None),
+            contained(Measure::TotalMemory, "memory", None),
+            contained(Measure::TotalCpu, "CPU until ready", None),
+        ]);
+    }
+    rows.push(row(rounds, Subject::Scripts, Measure::Gone, "shell scripts: gone", None));
+    rows.push(row(rounds, Subject::Testcontainers, Measure::Gone, "plain testcontainers: gone", None));
     figures::table(&rows)
 }
 

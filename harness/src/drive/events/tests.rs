@@ -108,6 +108,11 @@ async fn only_an_event_stream_opens() {
     let error = EventStream::open(&url, None).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{url} answered 204 No Content instead of events"));
 
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-length: 12\r\n\r\n";
+    let (url, _served) = serve(head, vec![b"no such id 7".to_vec()]).await;
+    let error = EventStream::open(&url, None).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{url} answered 400 Bad Request instead of events: no such id 7"));
+
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n";
     let (url, _served) = serve(head, Vec::new()).await;
     let error = EventStream::open(&url, None).await.unwrap_err();
