@@ -132,13 +132,13 @@ mod tests {
     #[test]
     fn what_is_broken_stands_first_and_everything_is_counted() {
         let holds = Judgement::of("goods::sold_once", Ruling::Holds, "");
-        let broken = Judgement::of("seats::hold_expires", Ruling::Broken, "seats.rs:3: left\nright");
+        let broken = Judgement::of("places::hold_expires", Ruling::Broken, "places.rs:3: left\nright");
         let mut all = vec![holds.clone(), broken];
         all.sort();
         assert_eq!(all[1], holds);
         let shown = table(&all);
-        assert!(shown.contains("| seats: hold expires"), "{shown}");
-        assert!(shown.contains("seats.rs:3: left right"), "{shown}");
+        assert!(shown.contains("| places: hold expires"), "{shown}");
+        assert!(shown.contains("places.rs:3: left right"), "{shown}");
         assert!(shown.ends_with("1 hold, 1 broken, 0 skipped because the service cannot be asked"), "{shown}");
     }
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Words of the systems among the fixtures.
-const WORDS: [&str; 8] = ["reservation", "payment", "coupon", "concert", "barista", "café", "subtask", "waitingqueue"];
+const WORDS: [&str; 9] =
+    ["reservation", "seat", "payment", "coupon", "concert", "barista", "café", "subtask", "waitingqueue"];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());

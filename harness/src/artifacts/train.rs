@@ -47,7 +47,16 @@ pub(super) struct Training<'a> {
 ///
 /// All three nodes are in it, also for the separate layout: a JVM with one of them would be trained only in the roles
 /// that fall to that node, and the coordinator of groups or the controller may be another one.
+///
+/// On a thread of its own: whoever prepares may be in the middle of an executor, which allows no other one.
 pub(super) fn run(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
+    std::thread::scope(|scope| {
+        let trained = scope.spawn(|| train(training, recording_flag, limit)).join();
+        trained.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn train(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
     let place = Place::free()?;
     let files = write_nodes(training.directory, &place)?;
     // Native libraries are unpacked there, and stay when a JVM is killed.

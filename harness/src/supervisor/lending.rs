@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -22,6 +22,8 @@ use crate::spec::{Layout, Links};
 
 /// What to do about brokers that share a process.
 const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `--layout separate`";
+/// How long a client that reads nothing can keep its environment from its end.
+const TOLD_LIMIT: Duration = Duration::from_millis(100);
 
 impl Server {
     pub(super) async fn converse(self: &Arc<Self>, stream: UnixStream) {
@@ -73,15 +75,17 @@ impl Server {
                 self.hold(&tenancy, requests, outgoing).await;
             }
         }
-        tenancy.begin_end();
         match outcome {
             Err(Some(problem)) => {
+                tenancy.begin_end();
                 // The client may look for what is left: it is told when nothing is.
                 self.remove(&tenancy).await;
                 let _ = outgoing.send(&Event::Failed(problem)).await;
             }
             Ok(()) | Err(None) => {
-                let _ = outgoing.send(&Event::Done).await;
+                // Told first: the death of brokers takes the processors for a while, and nobody has to wait for that.
+                let _ = tokio::time::timeout(TOLD_LIMIT, outgoing.send(&Event::Done)).await;
+                tenancy.begin_end();
                 self.remove(&tenancy).await;
             }
         }

@@ -18,11 +18,13 @@ async fn place(stage: &Stage<'_, Cafe>, drinks: &[&str]) -> Result<Vec<OrderNumb
     Ok(paid)
 }
 
-/// The law of the machine: what is begun is finished before the next is begun, as the database has recorded it.
-async fn one_at_a_time(stage: &Stage<'_, Cafe>) -> Verdict {
+/// The law of the machine: what is begun is finished before the next is begun, as the database has recorded it of all
+/// orders `made`.
+async fn one_at_a_time(stage: &Stage<'_, Cafe>, made: usize) -> Verdict {
     let history = "SELECT key, to_value FROM greenroom.transition
         WHERE table_name = 'barista_queue' AND column_name = 'status' AND to_value <> 'QUEUED' ORDER BY seq";
     let history: Vec<(String, String)> = sqlx::query_as(history).fetch_all(&stage.database().await?).await?;
+    assert_eq!(history.len(), 2 * made, "{history:?}");
     for pair in history.chunks(2) {
         assert!(matches!(pair, [(one, begun), (same, done)] if one == same && begun == "MAKING" && done == "DONE"));
     }
@@ -60,7 +62,7 @@ async fn first_in_first_out_across_a_restart(stage: &mut Stage<'_, Cafe>) -> Ver
     // One that was never there before may ask for everything.
     let mut from_the_first = stage.announcements(Some("0")).await?;
     assert_eq!(hear(&mut from_the_first, 7).await?, paid);
-    one_at_a_time(stage).await
+    one_at_a_time(stage, paid.len()).await
 }
 
 /// Goal: every connected client hears of every order, in the same order; one that comes later hears what comes later.

@@ -5,7 +5,7 @@ use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::Layout;
 
 /// Goal: a broker's death and return lose nothing and double nothing.
-/// Method: a broker is killed while calls are made, more are made without it, and more after its restart.
+/// Method: a broker is killed while calls are made, more are made and taken without it, and more after its restart.
 #[test]
 fn a_broker_restart_loses_nothing() -> Verdict {
     metrics::adjusted().layout(Layout::Separate).scenario(async |stage| {
@@ -20,6 +20,12 @@ fn a_broker_restart_loses_nothing() -> Verdict {
         ended?;
         called?;
         stage.sender.call_all(16, without).await?;
+        eventually(async || match sender.status().await {
+            Ok(status) if status.acknowledged > before.len() => Ok(()),
+            Ok(status) => Err(format!("nothing was taken without the broker: {status:?}")),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
         stage.kafka().broker(2).restart().await?;
         stage.sender.call_all(16, after).await?;
         stage.settle().await?;

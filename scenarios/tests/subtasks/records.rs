@@ -72,6 +72,7 @@ pub(crate) async fn malformed_records_are_put_aside(stage: &Stage<'_, Subtasks>)
         reply().header(CORRELATION, "7"),
         reply().header(CORRELATION, NOBODY),
         reply().header(CORRELATION, NOBODY).value("done, I think"),
+        reply().header(CORRELATION, NOBODY).header("kafka_nest-err", "disk\0full"),
     ];
     for (number, record) in (0..).zip(malformed) {
         // In turns over all partitions, so that every one of them has something to get past.
@@ -95,6 +96,6 @@ pub(crate) async fn malformed_records_are_put_aside(stage: &Stage<'_, Subtasks>)
     }
     assert_eq!(behind, (0..PARTITIONS).collect());
     assert_eq!(stage.records(&format!("{TOPIC}.dlq")).await?.len(), 11);
-    assert_eq!(stage.records(&format!("{REPLY_TOPIC}.dlq")).await?.len(), 4);
+    assert_eq!(stage.records(&format!("{REPLY_TOPIC}.dlq")).await?.len(), 5);
     Ok(())
 }
