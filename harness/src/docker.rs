@@ -110,7 +110,6 @@ impl Containers {
             user: if drops_privileges(part) { format!("{UNPRIVILEGED_ID}:{UNPRIVILEGED_ID}") } else { own.user },
         });
         let Running { id, pid, input, mut output, exit } = self.engine.run(&container).await?;
-        let Some(pid) = pid else { return Err(SpawnError::Ended(exit_status(exit.await))) };
         let mut log = tokio::fs::File::from_std(log);
         let ended = async move {
             // Kafka's launcher ends when its input closes.
@@ -122,6 +121,7 @@ impl Containers {
             let _ = log.flush().await;
             exit_status(exit.await)
         };
+        let Some(pid) = pid else { return Err(SpawnError::Ended(ended.await)) };
         let registered = processes.register(&part.name, pid, ended);
         if registered.is_err() {
             self.engine.remove(&id).await;

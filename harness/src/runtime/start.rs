@@ -321,7 +321,15 @@ impl Starter<'_> {
             Some(containers) => containers.spawn(part, self.processes).await,
             None => self.spawner.spawn(part, self.processes).await,
         };
-        spawned.map_err(|source| StartError::Spawn { part: part.name.clone(), source })?;
+        spawned.map_err(|source| match source {
+            SpawnError::Ended(status) => StartError::Exited {
+                part: part.name.clone(),
+                status,
+                tail: evidence::last_lines(&part.log),
+                log: part.log.clone(),
+            },
+            source => StartError::Spawn { part: part.name.clone(), source },
+        })?;
         self.progress.started(&part.name);
         Ok(())
     }
