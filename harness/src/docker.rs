@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
-pub use engine::Engine;
+pub use engine::{Engine, host};
 pub use error::EngineError;
 
 use crate::plan::{Part, Plan};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::artifacts::{self, PrepareError, PrepareOptions};
 use crate::audit::{Audit, Unexpected};
 use crate::binaries::{self, BinariesError, GREENROOM};
+use crate::docker;
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Runtime, Scope};
 use crate::runtime::Waited;
@@ -140,6 +141,7 @@ impl Environment {
             spec: spec.clone(),
             scope,
             runtime,
+            engine: docker::host(),
             toolchain,
             binaries,
             evidence: evidence_directory(&workspace),

@@ -29,7 +29,7 @@ use super::error::{API_MIN, EngineError, HOST_VARIABLE, failed, missing_or_faile
 const ENVIRONMENT_LABEL: &str = "greenroom.environment";
 /// Bears the directory of the supervisor that made a container.
 const HOUSE_LABEL: &str = "greenroom.house";
-/// Where an engine listens unless [`HOST_VARIABLE`] says otherwise.
+/// Where an engine usually listens.
 const SOCKET: &str = "unix:///var/run/docker.sock";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
@@ -142,14 +142,27 @@ impl Held {
     }
 }
 
+/// Where the container engine listens: what `DOCKER_HOST` says, else where one usually does.
+#[must_use]
+pub fn host() -> String {
+    std::env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty()).unwrap_or_else(|| SOCKET.to_owned())
+}
+
 impl Engine {
-    /// Connects to the engine of this machine, at `DOCKER_HOST` or where it usually listens.
+    /// Connects to the engine that [`host`] names.
+    ///
+    /// # Errors
+    /// As [`Engine::at`].
+    pub async fn here() -> Result<Self, EngineError> {
+        Self::at(&host()).await
+    }
+
+    /// Connects to the engine of this machine that listens at `host`, as `DOCKER_HOST` has it.
     ///
     /// # Errors
     /// There is none, it may not be asked, is on another machine, or too old.
-    pub async fn here() -> Result<Self, EngineError> {
-        let host = std::env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty());
-        let at = Listens::at(host.as_deref().unwrap_or(SOCKET))?;
+    pub async fn at(host: &str) -> Result<Self, EngineError> {
+        let at = Listens::at(host)?;
         let absent = |source| unreachable(at.place(), source);
         let version = bollard::API_DEFAULT_VERSION;
         let docker = match at {

@@ -97,13 +97,15 @@ impl Server {
         if order.runtime == Runtime::Process {
             return Ok(None);
         }
-        let connecting = self.engine.get_or_try_init(async || {
-            let engine = Engine::here().await?;
-            let workspace = self.house.path().parent();
-            engine.sweep(|house| house.parent() == workspace && is_dead(house)).await?;
-            Ok(engine)
-        });
-        connecting.await.cloned().map(Some)
+        let mut engines = self.engines.lock().await;
+        if let Some(engine) = engines.get(&order.engine) {
+            return Ok(Some(engine.clone()));
+        }
+        let engine = Engine::at(&order.engine).await?;
+        let workspace = self.house.path().parent();
+        engine.sweep(|house| house.parent() == workspace && is_dead(house)).await?;
+        engines.insert(order.engine.clone(), engine.clone());
+        Ok(Some(engine))
     }
 
     /// Makes the plan at an address of its own, without starting anything yet.

@@ -94,6 +94,8 @@ pub struct Order {
     pub scope: Scope,
     /// What they run as.
     pub runtime: Runtime,
+    /// Where the container engine listens that would run them, as [`docker::host`](crate::docker::host) says.
+    pub engine: String,
     /// What it is made from.
     pub toolchain: Toolchain,
     /// Where the workspace's binaries lie.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{self, Notify, Semaphore};
 
 use super::addresses::Addresses;
 use super::state::{House, StateError, Workspace};
@@ -46,8 +46,8 @@ pub(super) struct Server {
     pub(super) identity: String,
     pub(super) addresses: Arc<Addresses>,
     pub(super) spawner: Spawner,
-    /// Met when the first environment asks for containers.
-    pub(super) engine: OnceCell<Engine>,
+    /// Those that environments were asked for in, by where they listen.
+    pub(super) engines: sync::Mutex<BTreeMap<String, Engine>>,
     /// Starting is bound by CPU: more at once than cores makes each of them slower than one after the other.
     pub(super) starts: Semaphore,
     pub(super) environments: Mutex<BTreeMap<String, Arc<Tenancy>>>,
@@ -82,7 +82,7 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
         identity,
         addresses,
         spawner,
-        engine: OnceCell::new(),
+        engines: sync::Mutex::default(),
         starts: Semaphore::new(cores),
         environments: Mutex::default(),
         changed: Notify::new(),

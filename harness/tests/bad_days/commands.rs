@@ -102,16 +102,15 @@ fn engine_that_speaks(stand: &Stand, api: &'static str) -> String {
 /// Goal: an engine that does not answer, is elsewhere or is too old is named, with what to do, and nothing is started.
 #[test]
 fn an_engine_that_will_not_do_is_named() {
-    let old = Stand::new();
-    let old = (engine_that_speaks(&old, "1.30"), old);
+    // One supervisor for all: which engine is asked is said by the client, and not by whoever started the supervisor.
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    let old = engine_that_speaks(&stand, "1.30");
     for (host, named) in [
         ("unix:///nowhere/docker.sock", "no container engine answers at /nowhere/docker.sock"),
         ("tcp://192.0.2.1:2375", "DOCKER_HOST is tcp://192.0.2.1:2375, but containers share directories"),
-        (&*old.0, "the container engine speaks API 1.30, and 1.41 is needed"),
+        (&*old, "the container engine speaks API 1.30, and 1.41 is needed"),
     ] {
-        // A supervisor of its own, which keeps the variables that it was started with.
-        let stand = Stand::new();
-        let path = description(&stand, REDIS_ONLY);
         let arguments = ["test-env", "up", "--runtime", "docker", "--description", &path];
         let output = greenroom(&stand, &arguments, &[("DOCKER_HOST", host)]);
         assert!(!output.status.success());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenroom::artifacts::{self, PrepareOptions};
+use greenroom::docker;
 use greenroom::environment::chosen_runtime;
 use greenroom::plan::{Plan, Scope};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
@@ -95,6 +96,7 @@ impl Stand {
             spec: Self::spec(text),
             scope: Scope::Everything,
             runtime: chosen_runtime().expect("a runtime"),
+            engine: docker::host(),
             toolchain: self.toolchain.clone(),
             binaries: PathBuf::from(env!("CARGO_BIN_EXE_greenroom")).parent().expect("a directory").to_owned(),
             evidence: self.evidence(),

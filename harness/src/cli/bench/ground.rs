@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use greenroom::artifacts::{self, PrepareOptions};
 use greenroom::binaries;
+use greenroom::docker;
 use greenroom::plan::{Plan, Runtime, Scope};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 use greenroom::spec::Spec;
@@ -76,6 +77,7 @@ impl Ground {
             spec,
             scope: Scope::Everything,
             runtime,
+            engine: docker::host(),
             toolchain,
             binaries: self.binaries.clone(),
             evidence: self.path().join("evidence"),
