@@ -10,6 +10,7 @@
 //! between brokers, which would have to stand inside the containers' network; and `docker exec`, which costs more than a
 //! question to the part itself.
 
+mod container;
 mod engine;
 mod error;
 pub mod images;
@@ -18,17 +19,22 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt as _;
 
 pub use engine::{Engine, host};
 pub use error::EngineError;
 
 use crate::plan::{Part, Plan};
-use crate::runtime::{Processes, SpawnError, drops_privileges};
+use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};
 use crate::toolchain::UNPRIVILEGED_ID;
-use engine::{Container, Held, Own, Place, Running};
+use container::{Container, Held, Own, Place, Running};
+
+/// Pause between two looks at a process whose engine has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The containers of one environment.
 #[derive(Debug)]
@@ -37,6 +43,7 @@ pub struct Containers {
     environment: String,
     /// Directory of the supervisor, which tells a sweep whose containers these are.
     house: PathBuf,
+    supervisor: String,
     directory: PathBuf,
     first: Mutex<Option<Held>>,
 }
@@ -49,6 +56,7 @@ impl Containers {
             engine,
             environment: plan.site.environment.clone(),
             house: house.to_owned(),
+            supervisor: plan.site.supervisor.clone(),
             directory: plan.site.directory.clone(),
             first: Mutex::new(None),
         }
@@ -71,7 +79,10 @@ impl Containers {
         let opening = tokio::spawn(async move {
             let _under_way = under_way;
             let place = Place::First { address, ports: &ports };
-            let held = containers.engine.hold(&containers.container(&image, place)).await?;
+            let mut first = containers.container(&image, place);
+            // So that whoever sweeps after a dead supervisor finds it, and with it all others.
+            first.variables = vec![format!("{SUPERVISOR_VARIABLE}={}", containers.supervisor)];
+            let held = containers.engine.hold(&first).await?;
             *containers.lock() = Some(held);
             Ok::<_, EngineError>(())
         });
@@ -96,7 +107,7 @@ impl Containers {
     }
 
     async fn start(&self, part: &Part, processes: &Processes) -> Result<(), SpawnError> {
-        let Some(first) = self.lock().as_ref().map(|held| held.id().to_owned()) else { return Err(SpawnError::Closed) };
+        let Some(first) = self.lock().as_ref().map(|held| held.id.clone()) else { return Err(SpawnError::Closed) };
         let Some(planned) = &part.container else { return Err(SpawnError::Closed) };
         let open = std::fs::OpenOptions::new().create(true).append(true).open(&part.log);
         let log = open.map_err(|source| SpawnError::Log { path: part.log.clone(), source })?;
@@ -104,12 +115,14 @@ impl Containers {
         container.variables = part.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         container.reads = &planned.reads;
         let own = container.own.take().filter(|_| !planned.is_foreign);
+        container.writes = container.writes.filter(|_| !planned.is_foreign);
         container.own = own.map(|own| Own {
             command: part.command.clone(),
             directory: &part.directory,
             user: if drops_privileges(part) { format!("{UNPRIVILEGED_ID}:{UNPRIVILEGED_ID}") } else { own.user },
         });
         let Running { id, pid, input, mut output, exit } = self.engine.run(&container).await?;
+        let started = pid.and_then(started_at);
         let mut log = tokio::fs::File::from_std(log);
         let ended = async move {
             // Kafka's launcher ends when its input closes.
@@ -119,7 +132,11 @@ impl Containers {
                 let _ = log.write_all(&said.into_bytes()).await;
             }
             let _ = log.flush().await;
-            exit_status(exit.await)
+            match (exit.await, pid) {
+                (Some(code), _) => exit_status(code),
+                (None, Some(pid)) => gone(pid, started).await,
+                (None, None) => ExitStatus::from_raw(Signal::SIGKILL as i32),
+            }
         };
         let Some(pid) = pid else { return Err(SpawnError::Ended(ended.await)) };
         let registered = processes.register(&part.name, pid, ended);
@@ -130,11 +147,12 @@ impl Containers {
     }
 
     /// Ends all containers and returns when none is left.
-    pub(crate) async fn end(&self) {
+    ///
+    /// # Errors
+    /// The engine does not answer, or some were left.
+    pub(crate) async fn end(&self) -> Result<(), EngineError> {
         let first = self.lock().take();
-        if let Some(first) = first {
-            self.engine.end(first).await;
-        }
+        self.engine.end(first, &self.environment).await
     }
 
     /// A container of this environment that reads its input until it closes.
@@ -147,10 +165,11 @@ impl Containers {
                 directory: &self.directory,
             }),
             variables: Vec::new(),
-            writes: &self.directory,
+            writes: Some(&self.directory),
             reads: &[],
             environment: &self.environment,
             house: &self.house,
+            supervisor: &self.supervisor,
             place,
         }
     }
@@ -158,6 +177,21 @@ impl Containers {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for the end of a process whose engine has gone and tells it no more.
+async fn gone(pid: i32, started: Option<u64>) -> ExitStatus {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    while started.is_some() && started_at(pid) == started {
+        looks.tick().await;
+    }
+    ExitStatus::from_raw(Signal::SIGKILL as i32)
+}
+
+/// When a process that has not ended was started, in clock ticks since the machine was (proc_pid_stat(5)).
+fn started_at(pid: i32) -> Option<u64> {
+    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()?;
+    (stat.state != 'Z').then_some(stat.starttime)
 }
 
 /// What the engine's exit code says: above 128 it stands for a signal.

@@ -17,7 +17,7 @@ use super::{answer, block_on, say};
 /// The images that `--runtime docker` runs.
 #[derive(clap::Subcommand)]
 pub(crate) enum Images {
-    /// Build those that are missing, over a base image with glibc (any Debian, Ubuntu or Fedora).
+    /// Build those that are missing or over another base, over a base image with glibc (any Debian, Ubuntu or Fedora).
     Build {
         /// The base, instead of the one that `docker/images.toml` names.
         #[arg(long, value_name = "IMAGE")]
@@ -69,8 +69,8 @@ fn build(base: Option<String>, offline: bool) -> anyhow::Result<()> {
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
         for image in images::all(&toolchain) {
-            if engine.has(&image.name).await.map_err(advised)? {
-                say(&format!("{} is there", image.name));
+            if engine.has_over(&image.name, &base).await.map_err(advised)? {
+                say(&format!("{} is there, over {base}", image.name));
             } else {
                 make(&engine, &image, &dockerfile, &[("BASE_IMAGE", &base)]).await?;
             }

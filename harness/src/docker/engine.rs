@@ -3,38 +3,40 @@
 //! Every container bears two labels, and none without them is ever touched.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::time::Duration;
 
 use bollard::Docker;
-use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountTypeEnum, PortBinding};
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     AttachContainerOptions, BuildImageOptions, CreateContainerOptions, ListContainersOptions, RemoveContainerOptions,
     StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
-use tokio::io::AsyncWrite;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
+use super::container::{self, Container, ENVIRONMENT_LABEL, HOUSE_LABEL, Held, Running, SUPERVISOR_LABEL};
 use super::error::{API_MIN, EngineError, HOST_VARIABLE, failed, missing_or_failed, unreachable};
 
-/// Bears the id of the environment that a container belongs to.
-const ENVIRONMENT_LABEL: &str = "greenroom.environment";
-/// Bears the directory of the supervisor that made a container.
-const HOUSE_LABEL: &str = "greenroom.house";
+/// The argument of every Dockerfile of ours that names the base.
+pub(super) const BASE_ARGUMENT: &str = "BASE_IMAGE";
+/// Bears the name of the base that an image was built over.
+const BASE_LABEL: &str = "greenroom.base";
 /// Where an engine usually listens.
 const SOCKET: &str = "unix:///var/run/docker.sock";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
-/// What the engine says of a process that was killed.
-const KILLED: i64 = 137;
+/// How long the containers of an environment may take to go.
+const END_LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two looks at what is left of them.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A connection to the container engine of this machine.
 #[derive(Clone, Debug)]
@@ -71,74 +73,6 @@ impl<'a> Listens<'a> {
         match self {
             Self::Socket(place) | Self::Port(place) => place,
         }
-    }
-}
-
-/// What a container is made of.
-pub(super) struct Container<'a> {
-    pub(super) image: &'a str,
-    /// What runs; absent where the image says it.
-    pub(super) own: Option<Own<'a>>,
-    /// Variables, as `NAME=value`.
-    pub(super) variables: Vec<String>,
-    /// Directory of this machine that it sees at the same path.
-    pub(super) writes: &'a Path,
-    /// More of them, which it may not change.
-    pub(super) reads: &'a [PathBuf],
-    pub(super) environment: &'a str,
-    pub(super) house: &'a Path,
-    pub(super) place: Place<'a>,
-}
-
-/// What runs in a container, instead of what its image says.
-pub(super) struct Own<'a> {
-    /// Program and arguments.
-    pub(super) command: Vec<String>,
-    /// User and group, as `1000:1000`.
-    pub(super) user: String,
-    /// Working directory.
-    pub(super) directory: &'a Path,
-}
-
-/// Where a container stands.
-pub(super) enum Place<'a> {
-    /// Network and process ids are its own, and these ports are found at this address of the machine.
-    First { address: Ipv4Addr, ports: &'a [u16] },
-    /// It shares network and process ids with the container of this id.
-    With { first: &'a str },
-}
-
-/// A container that runs.
-pub(super) struct Running {
-    pub(super) id: String,
-    /// Its first process, as this machine counts; absent where it has ended already.
-    pub(super) pid: Option<i32>,
-    /// The container's input is closed when this is dropped.
-    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
-    /// What it says, from the first byte.
-    pub(super) output: BoxStream<'static, Result<LogOutput, Error>>,
-    /// Its exit code, when it has ended.
-    pub(super) exit: BoxFuture<'static, i64>,
-}
-
-/// The first container of an environment. When this is dropped, in whatever way, its input closes, its process ends, and
-/// with it every process of the environment.
-pub(super) struct Held {
-    id: String,
-    _input: Pin<Box<dyn AsyncWrite + Send>>,
-    exit: BoxFuture<'static, i64>,
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Held").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Held {
-    /// Id of the container.
-    pub(super) fn id(&self) -> &str {
-        &self.id
     }
 }
 
@@ -192,9 +126,23 @@ impl Engine {
     /// # Errors
     /// It does not answer.
     pub async fn has(&self, image: &str) -> Result<bool, EngineError> {
+        Ok(self.labels_of(image).await?.is_some())
+    }
+
+    /// Whether it has an image that was built over this base.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn has_over(&self, image: &str, base: &str) -> Result<bool, EngineError> {
+        let labels = self.labels_of(image).await?;
+        Ok(labels.is_some_and(|labels| labels.get(BASE_LABEL).is_some_and(|built| built == base)))
+    }
+
+    /// The labels of an image, if there is one.
+    async fn labels_of(&self, image: &str) -> Result<Option<HashMap<String, String>>, EngineError> {
         match self.docker.inspect_image(image).await {
-            Ok(_) => Ok(true),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.config.and_then(|config| config.labels).unwrap_or_default())),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(source) => Err(EngineError::Failed { action: format!("look for the image {image}"), source }),
         }
     }
@@ -214,6 +162,7 @@ impl Engine {
         let options = BuildImageOptions {
             dockerfile: "Dockerfile".to_owned(),
             t: Some(image.to_owned()),
+            labels: arguments.get(BASE_ARGUMENT).map(|base| HashMap::from([(BASE_LABEL.to_owned(), base.clone())])),
             buildargs: Some(arguments),
             rm: true,
             forcerm: true,
@@ -235,8 +184,9 @@ impl Engine {
     /// # Errors
     /// It could not be made or started; nothing of it is left then.
     pub(super) async fn hold(&self, container: &Container<'_>) -> Result<Held, EngineError> {
-        let Running { id, input, exit, .. } = self.run(container).await?;
-        Ok(Held { id, _input: input, exit })
+        let Running { id, pid, input, .. } = self.run(container).await?;
+        let pid = pid.ok_or(EngineError::NoFirst)?;
+        Ok(Held { id, pid, input })
     }
 
     /// Starts a container that is removed when it ends.
@@ -244,7 +194,7 @@ impl Engine {
     /// # Errors
     /// It could not be made or started; nothing of it is left then.
     pub(super) async fn run(&self, container: &Container<'_>) -> Result<Running, EngineError> {
-        let created = self.docker.create_container(None::<CreateContainerOptions>, body(container)).await;
+        let created = self.docker.create_container(None::<CreateContainerOptions>, container::body(container)).await;
         let id = created.map_err(|source| missing_or_failed(container.image, source))?.id;
         let started = self.start(&id).await;
         if started.is_err() {
@@ -261,29 +211,31 @@ impl Engine {
         let AttachContainerResults { input, output } = attached;
         let exit = self.exit_of(id);
         self.docker.start_container(id, None::<StartContainerOptions>).await.map_err(failed("start a container"))?;
-        let inspected = self.docker.inspect_container(id, None).await;
-        // One that has ended at once may be gone already; its end is told by `exit`.
-        let state = inspected.ok().and_then(|inspected| inspected.state);
+        let state = match self.docker.inspect_container(id, None).await {
+            Ok(inspected) => inspected.state,
+            // One that has ended at once may be gone already; its end is told by `exit`.
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => None,
+            Err(source) => return Err(failed("look at a container")(source)),
+        };
         let pid = state.and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
         Ok(Running { id: id.to_owned(), pid, input, output: output.boxed(), exit })
     }
 
-    /// The exit code of a container's next end.
-    fn exit_of(&self, id: &str) -> BoxFuture<'static, i64> {
+    /// The exit code of a container's next end; `None` when the engine can no longer be asked.
+    fn exit_of(&self, id: &str) -> BoxFuture<'static, Option<i64>> {
         let (docker, id) = (self.docker.clone(), id.to_owned());
         let (told, exit) = oneshot::channel();
         tokio::spawn(async move {
             let next = WaitContainerOptions { condition: "next-exit".to_owned() };
             let mut waiting = std::pin::pin!(docker.wait_container(&id, Some(next)));
             let code = match waiting.next().await {
-                Some(Ok(answer)) => answer.status_code,
-                Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
-                // The engine itself has gone, and its containers with it.
-                Some(Err(_)) | None => KILLED,
+                Some(Ok(answer)) => Some(answer.status_code),
+                Some(Err(Error::DockerContainerWaitError { code, .. })) => Some(code),
+                Some(Err(_)) | None => None,
             };
             let _ = told.send(code);
         });
-        exit.map(|code| code.unwrap_or(KILLED)).boxed()
+        exit.map(|code| code.ok().flatten()).boxed()
     }
 
     /// Removes a container, whether it runs or not.
@@ -293,77 +245,53 @@ impl Engine {
         let _ = self.docker.remove_container(id, Some(options)).await;
     }
 
-    /// Ends the first container of an environment, and with it all others.
-    pub(super) async fn end(&self, first: Held) {
-        let Held { id, exit, .. } = first;
-        self.remove(&id).await;
-        exit.await;
+    /// Ends the first container of an environment, and with it all others; returns when the engine has none of them left.
+    ///
+    /// The kernel ends them, also where the engine does not answer.
+    ///
+    /// # Errors
+    /// Some were left after ten seconds, or the engine does not answer.
+    pub(super) async fn end(&self, first: Option<Held>, environment: &str) -> Result<(), EngineError> {
+        if let Some(Held { pid, input, .. }) = first {
+            drop(input);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let emptied = async {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            loop {
+                let left = self.labelled(&format!("{ENVIRONMENT_LABEL}={environment}")).await?;
+                if left.is_empty() {
+                    return Ok(());
+                }
+                let left = left.iter().filter_map(|found| found.id.as_deref());
+                join_all(left.map(|id| self.remove(id))).await;
+                looks.tick().await;
+            }
+        };
+        tokio::time::timeout(END_LIMIT, emptied).await.unwrap_or(Err(EngineError::Left(END_LIMIT)))
     }
 
-    /// Removes the containers of supervisors that are dead.
+    /// All containers with this label, whether they run or not.
+    async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        self.docker.list_containers(Some(options)).await.map_err(failed("list containers"))
+    }
+
+    /// Removes the containers of supervisors that are dead, as told by the house they lived in and their identity.
     ///
     /// # Errors
     /// The engine does not answer.
-    pub(crate) async fn sweep(&self, is_dead: impl Fn(&Path) -> bool) -> Result<(), EngineError> {
-        let filters = HashMap::from([("label".to_owned(), vec![HOUSE_LABEL.to_owned()])]);
-        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        for found in self.docker.list_containers(Some(options)).await.map_err(failed("list containers"))? {
-            let house = found.labels.as_ref().and_then(|labels| labels.get(HOUSE_LABEL)).map(PathBuf::from);
-            if let (Some(id), true) = (found.id, house.is_some_and(|house| is_dead(&house))) {
-                self.remove(&id).await;
+    pub(crate) async fn sweep(&self, is_dead: impl Fn(&Path, &str) -> bool) -> Result<(), EngineError> {
+        for found in self.labelled(HOUSE_LABEL).await? {
+            let label = |name: &str| found.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+            let house = label(HOUSE_LABEL).map(PathBuf::from);
+            let supervisor = label(SUPERVISOR_LABEL).unwrap_or_default();
+            if let (Some(id), true) = (&found.id, house.is_some_and(|house| is_dead(&house, &supervisor))) {
+                self.remove(id).await;
             }
         }
         Ok(())
-    }
-}
-
-fn body(container: &Container<'_>) -> ContainerCreateBody {
-    let mount = |path: &Path, read_only| {
-        let path = Some(path.display().to_string());
-        let (source, target) = (path.clone(), path);
-        Mount { typ: Some(MountTypeEnum::BIND), source, target, read_only: Some(read_only), ..Mount::default() }
-    };
-    let mut mounts = vec![mount(container.writes, false)];
-    mounts.extend(container.reads.iter().map(|path| mount(path, true)));
-    let mut host = HostConfig { auto_remove: Some(true), mounts: Some(mounts), ..HostConfig::default() };
-    let mut exposed = None;
-    match &container.place {
-        Place::First { address, ports } => {
-            let names: Vec<String> = ports.iter().map(|port| format!("{port}/tcp")).collect();
-            let published = ports.iter().map(|port| {
-                let at = PortBinding { host_ip: Some(address.to_string()), host_port: Some(port.to_string()) };
-                (format!("{port}/tcp"), Some(vec![at]))
-            });
-            host.port_bindings = Some(published.collect());
-            exposed = Some(names);
-        }
-        Place::With { first } => {
-            let shared = format!("container:{first}");
-            host.network_mode = Some(shared.clone());
-            host.pid_mode = Some(shared);
-        }
-    }
-    let label = |name: &str, value: String| (name.to_owned(), value);
-    ContainerCreateBody {
-        image: Some(container.image.to_owned()),
-        // An empty entry point takes the image's own away.
-        entrypoint: container.own.as_ref().map(|_| Vec::new()),
-        cmd: container.own.as_ref().map(|own| own.command.clone()),
-        user: container.own.as_ref().map(|own| own.user.clone()),
-        working_dir: container.own.as_ref().map(|own| own.directory.display().to_string()),
-        env: Some(container.variables.clone()),
-        exposed_ports: exposed,
-        open_stdin: Some(true),
-        stdin_once: Some(true),
-        attach_stdin: Some(true),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        labels: Some(HashMap::from([
-            label(ENVIRONMENT_LABEL, container.environment.to_owned()),
-            label(HOUSE_LABEL, container.house.display().to_string()),
-        ])),
-        host_config: Some(host),
-        ..ContainerCreateBody::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a container engine did not do what was asked, and what a person can do about it.
 
+use std::time::Duration;
+
 use bollard::errors::Error;
 
 /// Names another engine than the usual one.
@@ -42,6 +44,18 @@ pub enum EngineError {
         /// The image.
         image: String,
     },
+    /// The container whose network and process ids the others share has ended.
+    #[error("the first container of the environment has ended")]
+    NoFirst,
+    /// Nothing came of a start.
+    #[error("the container engine did not start {what} in time")]
+    Late {
+        /// What was to start.
+        what: String,
+    },
+    /// Containers are left.
+    #[error("containers are left after {} s", .0.as_secs())]
+    Left(Duration),
     /// Something failed.
     #[error("the container engine failed to {action}")]
     Failed {
@@ -67,8 +81,9 @@ impl EngineError {
             }
             Self::TooOld { .. } => "update the engine, or do without `--runtime docker`",
             Self::NoImage { .. } => "`cargo xtask images build` makes ours; get another one with `docker pull`",
+            Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
             Self::Failed { source: Error::DockerResponseServerError { message, .. }, .. } => advice_on(message),
-            Self::Failed { .. } => "the engine's own log says more",
+            Self::Late { .. } | Self::Left(_) | Self::Failed { .. } => "the engine's own log says more",
         }
     }
 }
@@ -103,7 +118,10 @@ pub(super) fn unreachable(at: &str, source: Error) -> EngineError {
 /// Why no container could be made of an image.
 pub(super) fn missing_or_failed(image: &str, source: Error) -> EngineError {
     match source {
-        Error::DockerResponseServerError { status_code: 404, .. } => EngineError::NoImage { image: image.to_owned() },
+        Error::DockerResponseServerError { status_code: 404, message } if message.contains("No such image") => {
+            EngineError::NoImage { image: image.to_owned() }
+        }
+        Error::DockerResponseServerError { status_code: 404, .. } => EngineError::NoFirst,
         source => EngineError::Failed { action: "make a container".to_owned(), source },
     }
 }

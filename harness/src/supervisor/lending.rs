@@ -57,7 +57,9 @@ impl Server {
     /// Starts an environment and lends it until the connection ends, or it is released or ended.
     async fn lend(self: &Arc<Self>, order: Order, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
         let begun = Instant::now();
-        let engine = match self.engine_for(&order).await {
+        let limit = Duration::from_millis(order.deadline_ms);
+        let late = || EngineError::Late { what: "anything".to_owned() };
+        let engine = match tokio::time::timeout(limit, self.engine_for(&order)).await.unwrap_or_else(|_| Err(late())) {
             Ok(engine) => engine,
             Err(error) => {
                 let problem = Problem::from_error(&error).hint(error.advice());
@@ -103,7 +105,11 @@ impl Server {
         }
         let engine = Engine::at(&order.engine).await?;
         let workspace = self.house.path().parent();
-        engine.sweep(|house| house.parent() == workspace && is_dead(house)).await?;
+        let own = (self.house.path(), self.identity.as_str());
+        let left_by_dead = |house: &Path, supervisor: &str| {
+            house.parent() == workspace && (is_dead(house) || (house == own.0 && supervisor != own.1))
+        };
+        engine.sweep(left_by_dead).await?;
         engines.insert(order.engine.clone(), engine.clone());
         Ok(Some(engine))
     }

@@ -12,9 +12,10 @@ use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::addresses::Claim;
 use super::protocol::{Event, Order, PartSignal, PartSummary, Summary};
-use crate::docker::Containers;
+use crate::docker::{Containers, EngineError};
 use crate::link::{Change, LinkError, Links, Route, SUPERVISOR, Sources};
 use crate::plan::{Kind, Plan};
+use crate::report::chain;
 use crate::runtime::start::Starter;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
 use crate::wire::InternalTopics;
@@ -76,7 +77,10 @@ impl Tenancy {
     ) -> Result<(), StartError> {
         if let Some(containers) = &self.containers {
             runtime::start::make_directory(&self.plan.site.directory)?;
-            let opened = containers.open(&self.plan, &self.processes).await;
+            let limit = Duration::from_millis(self.order.deadline_ms);
+            let opened = tokio::time::timeout(limit, containers.open(&self.plan, &self.processes)).await;
+            let late = || EngineError::Late { what: "the first container".to_owned() };
+            let opened = opened.unwrap_or_else(|_| Err(late().into()));
             opened.map_err(|source| StartError::Container { source })?;
         }
         let processes = Arc::clone(&self.processes);
@@ -218,8 +222,10 @@ impl Tenancy {
             }
             self.processes.all_ended(limit).await;
         }
-        if let Some(containers) = &self.containers {
-            containers.end().await;
+        if let Some(containers) = &self.containers
+            && let Err(error) = containers.end().await
+        {
+            log_line(&format!("{}: {}", self.plan.site.environment, chain(&error)));
         }
         if let Some(links) = self.links.get() {
             links.close().await;

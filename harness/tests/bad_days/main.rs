@@ -7,5 +7,6 @@ mod broken;
 mod commands;
 mod crowd;
 mod deaths;
+mod engine;
 mod stand;
 mod stories;

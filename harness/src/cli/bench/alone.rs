@@ -108,8 +108,9 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
     Ok(Plan::new(&alone, Scope::Everything, &ground.toolchain, site)?)
 }
 
-/// A loopback address that no supervisor hands out (those are below 127.128.0.0) and no other measurement takes: it is
-/// made of the process id, which has at most 22 bits (proc_sys_kernel(5)).
+/// A loopback address that no other measurement takes: it is made of the process id, which has at most 22 bits
+/// (proc_sys_kernel(5)). Of the supervisors' addresses only some of those behind links lie in the same range, and none is
+/// taken while this measures.
 pub(super) fn own_address() -> Ipv4Addr {
     Ipv4Addr::from(0x7f80_0000 | (std::process::id() & 0x003f_ffff))
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use greenroom::artifacts;
+use greenroom::docker::host;
 use greenroom::spec::Spec;
 use greenroom::toolchain::Toolchain;
 use tokio::process::Command;
@@ -85,7 +86,13 @@ fn run_line(usual: &Usual, container: &Contained, more: &str) -> String {
 
 /// Runs a script and stops at its first command that fails.
 async fn run(script: &str) -> anyhow::Result<()> {
-    let ran = Command::new("sh").args(["-e", "-c", script]).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let ran = Command::new("sh")
+        .env("DOCKER_HOST", host())
+        .args(["-e", "-c", script])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
     let output = ran.context("run a shell")?;
     ensure!(output.status.success(), "the scripts failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())

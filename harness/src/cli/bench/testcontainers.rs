@@ -31,6 +31,9 @@ pub(super) async fn measure(ground: &Ground, spec: &Spec) -> anyhow::Result<Read
     let brokers = futures_util::future::try_join_all(usual.brokers.iter().map(|broker| start_broker(&usual, broker)));
     let brokers = brokers.await.context("start the brokers")?;
     let postgres = request(&usual, &usual.postgres, Postgres::default())?;
+    // As the module has it.
+    let command = format!("{} -c fsync=off", usual.postgres.command);
+    let postgres = postgres.with_cmd(["sh", "-c", &command]);
     let postgres = postgres.with_ready_conditions(vec![WaitFor::message_on_stderr(POSTGRES_READY)]);
     let postgres = postgres.start().await.context("start PostgreSQL")?;
     let redis = request(&usual, &usual.redis, Redis::default())?.start().await.context("start Redis")?;

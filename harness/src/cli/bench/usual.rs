@@ -1,17 +1,18 @@
 //! Three brokers with Kafka's default settings, PostgreSQL and Redis, as people start them without this project: each in a
 //! container of its own, in a bridge network, its port shown at a fixed one of this machine; in the same images as ours.
 //!
-//! Spared, in favour of those whom we compare ourselves with: pulling images, and formatting the brokers' directories with
-//! a JVM of its own. Deliberately absent: how it is started, which is [`scripts`](super::scripts) and `testcontainers`.
+//! In favour of those whom we compare ourselves with: no image is pulled, and no JVM formats the brokers' directories. In
+//! ours: their data lies on the engine's disk and not in memory. The brokers use the class archive of our images, as those
+//! of Apache's image use its own. Deliberately absent: how it is started, which is [`scripts`](super::scripts) and `testcontainers`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use greenroom::docker::images;
+use greenroom::docker::{host, images};
 use greenroom::spec::Spec;
-use greenroom::toolchain::{Toolchain, UNPRIVILEGED_ID};
+use greenroom::toolchain::{Archive, ArchiveKind, Toolchain, UNPRIVILEGED_ID};
 use greenroom::wire::{self, Topic};
 use tokio::process::Command;
 
@@ -45,7 +46,7 @@ pub(super) struct Contained {
     pub(super) image: String,
     /// User and group, as `1000:1000`.
     pub(super) user: String,
-    /// What a shell in it runs.
+    /// What a shell in it runs, the program last.
     pub(super) command: String,
     /// The port that it listens on.
     pub(super) inside: u16,
@@ -144,7 +145,8 @@ async fn left(question: &[&str]) -> anyhow::Result<Vec<String>> {
 
 /// Runs the engine's command line and returns what it says.
 pub(super) async fn docker(arguments: &[String]) -> anyhow::Result<String> {
-    let ran = Command::new("docker").args(arguments).kill_on_drop(true).output().await;
+    // The engine that environments are in, whatever context the command line would choose.
+    let ran = Command::new("docker").env("DOCKER_HOST", host()).args(arguments).kill_on_drop(true).output().await;
     let output = ran.context("run `docker`, the engine's command line, which this measurement needs")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`docker {}` failed: {}", arguments.join(" "), said.trim());
@@ -157,11 +159,21 @@ fn broker(toolchain: &Toolchain, (meta, properties): &(String, String)) -> Strin
     let [meta, properties] = [meta, properties].map(|text| quoted(text));
     format!(
         "mkdir /tmp/data && printf %s {meta} >/tmp/data/meta.properties && printf %s {properties} >/tmp/broker.properties \
-         && exec {} {} -cp {} {SHIPPED_CLASS} /tmp/broker.properties",
+         && exec {} {} {} -cp {} {SHIPPED_CLASS} /tmp/broker.properties",
         java.display(),
         AS_SHIPPED.join(" "),
+        toolchain.kafka.separate_archive.as_ref().map(archive).unwrap_or_default(),
         classpath(toolchain),
     )
+}
+
+/// What lets a JVM use an archive, and do without one that does not fit.
+fn archive(archive: &Archive) -> String {
+    let path = archive.path.display();
+    match archive.kind {
+        ArchiveKind::AotCache => format!("-XX:AOTCache={path}"),
+        ArchiveKind::AppCds => format!("-XX:SharedArchiveFile={path}"),
+    }
 }
 
 /// All jars, as a JVM is told them.

@@ -1,0 +1,138 @@
+//! A container: what it is made of, as the engine is told it, and as it runs.
+//!
+//! Deliberately absent: asking for anything; see [`engine`](super::engine).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountTypeEnum, PortBinding};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio::io::AsyncWrite;
+
+/// Bears the id of the environment that a container belongs to.
+pub(super) const ENVIRONMENT_LABEL: &str = "greenroom.environment";
+/// Bears the directory of the supervisor that made a container.
+pub(super) const HOUSE_LABEL: &str = "greenroom.house";
+/// Bears the identity of that supervisor: others live in the same directory after it.
+pub(super) const SUPERVISOR_LABEL: &str = "greenroom.supervisor";
+
+/// What a container is made of.
+pub(super) struct Container<'a> {
+    pub(super) image: &'a str,
+    /// What runs; absent where the image says it.
+    pub(super) own: Option<Own<'a>>,
+    /// Variables, as `NAME=value`.
+    pub(super) variables: Vec<String>,
+    /// Directory of this machine that it sees at the same path, if it needs any.
+    pub(super) writes: Option<&'a Path>,
+    /// More of them, which it may not change.
+    pub(super) reads: &'a [PathBuf],
+    pub(super) environment: &'a str,
+    pub(super) house: &'a Path,
+    pub(super) supervisor: &'a str,
+    pub(super) place: Place<'a>,
+}
+
+/// What runs in a container, instead of what its image says.
+pub(super) struct Own<'a> {
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// User and group, as `1000:1000`.
+    pub(super) user: String,
+    /// Working directory.
+    pub(super) directory: &'a Path,
+}
+
+/// Where a container stands.
+pub(super) enum Place<'a> {
+    /// Network and process ids are its own, and these ports are found at this address of the machine.
+    First { address: Ipv4Addr, ports: &'a [u16] },
+    /// It shares network and process ids with the container of this id.
+    With { first: &'a str },
+}
+
+/// A container that runs.
+pub(super) struct Running {
+    pub(super) id: String,
+    /// Its first process, as this machine counts; absent where it has ended already.
+    pub(super) pid: Option<i32>,
+    /// The container's input is closed when this is dropped.
+    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What it says, from the first byte.
+    pub(super) output: BoxStream<'static, Result<LogOutput, Error>>,
+    /// Its exit code, when it has ended; `None` when the engine cannot tell any more.
+    pub(super) exit: BoxFuture<'static, Option<i64>>,
+}
+
+/// The first container of an environment. When this is dropped, in whatever way, its input closes, its process ends, and
+/// with it every process of the environment.
+pub(super) struct Held {
+    pub(super) id: String,
+    /// Its first process, as this machine counts.
+    pub(super) pid: i32,
+    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Held").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What the engine is told to make.
+pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
+    let mount = |path: &Path, read_only| {
+        let path = Some(path.display().to_string());
+        let (source, target) = (path.clone(), path);
+        Mount { typ: Some(MountTypeEnum::BIND), source, target, read_only: Some(read_only), ..Mount::default() }
+    };
+    let mut mounts: Vec<_> = container.writes.iter().map(|path| mount(path, false)).collect();
+    mounts.extend(container.reads.iter().map(|path| mount(path, true)));
+    let mut host = HostConfig { auto_remove: Some(true), mounts: Some(mounts), ..HostConfig::default() };
+    let mut exposed = None;
+    match &container.place {
+        Place::First { address, ports } => {
+            let names: Vec<String> = ports.iter().map(|port| format!("{port}/tcp")).collect();
+            let published = ports.iter().map(|port| {
+                let at = PortBinding { host_ip: Some(address.to_string()), host_port: Some(port.to_string()) };
+                (format!("{port}/tcp"), Some(vec![at]))
+            });
+            host.port_bindings = Some(published.collect());
+            exposed = Some(names);
+        }
+        Place::With { first } => {
+            let shared = format!("container:{first}");
+            host.network_mode = Some(shared.clone());
+            host.pid_mode = Some(shared);
+        }
+    }
+    let label = |name: &str, value: String| (name.to_owned(), value);
+    ContainerCreateBody {
+        image: Some(container.image.to_owned()),
+        // An empty entry point takes the image's own away.
+        entrypoint: container.own.as_ref().map(|_| Vec::new()),
+        cmd: container.own.as_ref().map(|own| own.command.clone()),
+        user: container.own.as_ref().map(|own| own.user.clone()),
+        working_dir: container.own.as_ref().map(|own| own.directory.display().to_string()),
+        env: Some(container.variables.clone()),
+        exposed_ports: exposed,
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        labels: Some(HashMap::from([
+            label(ENVIRONMENT_LABEL, container.environment.to_owned()),
+            label(HOUSE_LABEL, container.house.display().to_string()),
+            label(SUPERVISOR_LABEL, container.supervisor.to_owned()),
+        ])),
+        host_config: Some(host),
+        ..ContainerCreateBody::default()
+    }
+}
