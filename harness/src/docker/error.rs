@@ -1,5 +1,6 @@
 //! Why a container engine did not do what was asked, and what a person can do about it.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -8,6 +9,9 @@ use bollard::errors::Error;
 pub(super) const HOST_VARIABLE: &str = "DOCKER_HOST";
 /// The oldest API that is known to do: engine 20.10.
 pub(super) const API_MIN: (usize, usize) = (1, 41);
+
+/// What to do where no engine answers.
+const ABSENT: &str = "start it (`systemctl start docker`, or `dockerd` by hand), or do without `--runtime docker`";
 
 /// Why the engine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +75,7 @@ impl EngineError {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Absent { .. } => {
-                "start it (`systemctl start docker`, or `dockerd` by hand), or do without `--runtime docker`"
-            }
+            Self::Absent { .. } => ABSENT,
             Self::Forbidden { .. } => "join the group `docker`, or do without `--runtime docker`",
             Self::Elsewhere { .. } => {
                 "name a socket (unix://PATH) or a loopback port (tcp://127.0.0.1:PORT) of this machine, or do without \
@@ -83,6 +85,7 @@ impl EngineError {
             Self::NoImage { .. } => "`cargo xtask images build` makes ours; get another one with `docker pull`",
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
             Self::Failed { source: Error::DockerResponseServerError { message, .. }, .. } => advice_on(message),
+            Self::Failed { source, .. } if is_absent(source) => ABSENT,
             Self::Late { .. } | Self::Left(_) | Self::Failed { .. } => "the engine's own log says more",
         }
     }
@@ -105,14 +108,22 @@ fn advice_on(said: &str) -> &'static str {
 
 /// Why the engine at this place could not be asked.
 pub(super) fn unreachable(at: &str, source: Error) -> EngineError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
-    while let Some(error) = cause {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
-            return EngineError::Forbidden { at: at.to_owned() };
-        }
-        cause = error.source();
+    if kinds(&source).any(|kind| kind == ErrorKind::PermissionDenied) {
+        return EngineError::Forbidden { at: at.to_owned() };
     }
     EngineError::Absent { at: at.to_owned(), source }
+}
+
+/// Whether nobody has answered at all.
+fn is_absent(source: &Error) -> bool {
+    kinds(source).any(|kind| matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::NotFound))
+}
+
+/// What the operating system has said, among the causes of an error.
+fn kinds(source: &Error) -> impl Iterator<Item = ErrorKind> {
+    let first: &(dyn std::error::Error + 'static) = source;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes.filter_map(|error| Some(error.downcast_ref::<std::io::Error>()?.kind()))
 }
 
 /// Why no container could be made of an image.

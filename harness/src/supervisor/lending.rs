@@ -230,9 +230,7 @@ impl Server {
                 Err(problem.hint(SEPARATE))
             }
             Action::Signal { part, signal } => signalled(tenancy, &part, signal).await,
-            Action::Restart { part } => {
-                tenancy.restart(&part, &self.spawner).await.map_err(|error| Problem::from_error(&error))
-            }
+            Action::Restart { part } => tenancy.restart(&part, &self.spawner).await.map_err(|error| advised(&error)),
             Action::Link { routes, change } => {
                 tenancy.change_links(&routes, change).await.map_err(|error| link_problem(&error))
             }
@@ -286,6 +284,15 @@ fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Request> {
         }
     });
     receiver
+}
+
+/// Tells of an error with what can be done about it, where that is known.
+fn advised(error: &StartError) -> Problem {
+    let problem = Problem::from_error(error);
+    match error.advice() {
+        Some(advice) => problem.hint(advice),
+        None => problem,
+    }
 }
 
 /// Tells of a failed start, with the logs kept where the message says they are.

@@ -154,7 +154,7 @@ async fn an_environment_ends_without_its_engine() {
     lease.act(kill).await.expect("a process needs no engine to be killed");
     becomes_empty(GONE, "processes", || processes_of(&plan)).await;
     let restart = Action::Restart { part: "redis".to_owned() };
-    let said = greenroom::report::chain(&lease.act(restart).await.expect_err("nobody can start it"));
+    let said = lease.act(restart).await.expect_err("nobody can start it").to_string();
     assert!(said.contains("the container engine failed to make a container"), "{said}");
     lease.release().await.expect("it is given back");
     // The kernel has ended what shared the first one's process ids, and the engine hears of it.
