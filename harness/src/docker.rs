@@ -31,7 +31,7 @@ pub use error::EngineError;
 use crate::plan::{Part, Plan};
 use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};
 use crate::toolchain::UNPRIVILEGED_ID;
-use container::{Container, Held, Own, Place, Running};
+use container::{Container, FirstProcess, Held, Own, Place, Running};
 
 /// Pause between two looks at a process whose engine has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -75,9 +75,17 @@ impl Containers {
         let mut containers = plan.parts.iter().filter_map(|part| part.container.as_ref());
         let Some(own) = containers.find(|container| !container.is_foreign) else { return Ok(()) };
         let image = own.image.clone();
+        let foreign = plan.parts.iter().filter_map(|part| part.container.as_ref()).filter(|found| found.is_foreign);
+        let foreign: Vec<_> = foreign.map(|container| container.image.clone()).collect();
         let (containers, address) = (Arc::clone(self), plan.site.backstage);
         let opening = tokio::spawn(async move {
             let _under_way = under_way;
+            // Ours are asked for at once; one of somebody else's only when all the rest is ready.
+            for image in foreign {
+                if !containers.engine.has(&image).await? {
+                    return Err(EngineError::NoImage { image });
+                }
+            }
             let place = Place::First { address, ports: &ports };
             let mut first = containers.container(&image, place);
             // So that whoever sweeps after a dead supervisor finds it, and with it all others.
@@ -121,8 +129,7 @@ impl Containers {
             directory: &part.directory,
             user: if drops_privileges(part) { format!("{UNPRIVILEGED_ID}:{UNPRIVILEGED_ID}") } else { own.user },
         });
-        let Running { id, pid, input, mut output, exit } = self.engine.run(&container).await?;
-        let started = pid.and_then(started_at);
+        let Running { id, process, input, mut output, exit } = self.engine.run(&container).await?;
         let mut log = tokio::fs::File::from_std(log);
         let ended = async move {
             // Kafka's launcher ends when its input closes.
@@ -132,14 +139,14 @@ impl Containers {
                 let _ = log.write_all(&said.into_bytes()).await;
             }
             let _ = log.flush().await;
-            match (exit.await, pid) {
+            match (exit.await, process) {
                 (Some(code), _) => exit_status(code),
-                (None, Some(pid)) => gone(pid, started).await,
+                (None, Some(process)) => gone(process).await,
                 (None, None) => ExitStatus::from_raw(Signal::SIGKILL as i32),
             }
         };
-        let Some(pid) = pid else { return Err(SpawnError::Ended(ended.await)) };
-        let registered = processes.register(&part.name, pid, ended);
+        let Some(process) = process else { return Err(SpawnError::Ended(ended.await)) };
+        let registered = processes.register(&part.name, process.pid, ended);
         if registered.is_err() {
             self.engine.remove(&id).await;
         }
@@ -180,18 +187,12 @@ impl Containers {
 }
 
 /// Waits for the end of a process whose engine has gone and tells it no more.
-async fn gone(pid: i32, started: Option<u64>) -> ExitStatus {
+async fn gone(process: FirstProcess) -> ExitStatus {
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    while started.is_some() && started_at(pid) == started {
+    while process.runs() {
         looks.tick().await;
     }
     ExitStatus::from_raw(Signal::SIGKILL as i32)
-}
-
-/// When a process that has not ended was started, in clock ticks since the machine was (proc_pid_stat(5)).
-fn started_at(pid: i32) -> Option<u64> {
-    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()?;
-    (stat.state != 'Z').then_some(stat.starttime)
 }
 
 /// What the engine's exit code says: above 128 it stands for a signal.

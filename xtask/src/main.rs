@@ -6,11 +6,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 /// The version that CI and everyone else runs.
 const NEXTEST_VERSION: &str = "0.9.151";
 /// Says what the brokers and stores of environments run as.
 const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
+/// How long a person may wait without a word.
+const SILENCE: Duration = Duration::from_secs(2);
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
@@ -127,7 +130,21 @@ fn lint() -> Result<(), Failed> {
 
 /// Builds every binary of the workspace.
 fn build(features: &[&str]) -> Result<(), Failed> {
-    run(cargo().args(["build", "--workspace", "--bins"]).args(features).env("CARGO_TERM_QUIET", quiet()))
+    run_build(cargo().args(["build", "--workspace", "--bins"]).args(features).env("CARGO_TERM_QUIET", quiet()))
+}
+
+/// Runs Cargo's build, and says so where that takes longer than a look at what is there.
+fn run_build(command: &mut Command) -> Result<(), Failed> {
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    let telling = std::thread::spawn(move || {
+        if waiting.recv_timeout(SILENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            say("building the workspace, or waiting for another build");
+        }
+    });
+    let ran = run(command);
+    drop(done);
+    let _ = telling.join();
+    ran
 }
 
 /// Cargo tells of its progress only where there is a person or a log to read it for the first, long build.

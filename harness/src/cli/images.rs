@@ -1,8 +1,9 @@
 //! `images`: what containers are made from, built here over any base.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use greenroom::binaries;
@@ -10,6 +11,7 @@ use greenroom::docker::images::{self, Image};
 use greenroom::docker::{Engine, EngineError};
 use greenroom::report::Problem;
 use greenroom::supervisor::state::Workspace;
+use nix::unistd::{AccessFlags, access};
 
 use super::start::prepare;
 use super::{answer, block_on, say};
@@ -82,7 +84,10 @@ fn build(base: Option<String>, offline: bool) -> anyhow::Result<()> {
 fn program(name: &str, base: Option<String>) -> anyhow::Result<()> {
     let (base, dockerfile) = (base_or_pinned(base)?, read("service.Dockerfile")?);
     let binary = binaries::built()?.join(name);
-    ensure!(binary.is_file(), "this workspace has no program {name}: there is no {}", binary.display());
+    if !binary.is_file() {
+        let problem = Problem::new(format!("this workspace has built no program {name}"));
+        return Err(problem.hint(format!("its programs are {}", programs(&binaries::built()?)?.join(", "))).into());
+    }
     let path = binary.display().to_string();
     let image = images::program(name, binary);
     block_on(async {
@@ -91,10 +96,27 @@ fn program(name: &str, base: Option<String>) -> anyhow::Result<()> {
     })
 }
 
+/// The programs that are built.
+fn programs(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+    let is_program =
+        |path: &Path| path.is_file() && path.extension().is_none() && access(path, AccessFlags::X_OK).is_ok();
+    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| is_program(path));
+    let mut names: Vec<_> = paths.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+    names.sort();
+    Ok(names)
+}
+
 async fn make(engine: &Engine, image: &Image, dockerfile: &str, arguments: &[(&str, &str)]) -> anyhow::Result<()> {
     say(&format!("building {}", image.name));
     let built = image.build(engine, dockerfile, arguments, |line| say(&format!("  {line}"))).await;
-    built.map_err(advised)
+    let Err(error) = built else { return Ok(()) };
+    let base = arguments.iter().find_map(|(name, value)| (*name == "BASE_IMAGE").then_some(*value)).unwrap_or_default();
+    if engine.has(base).await.map_err(advised)? {
+        return Err(advised(error));
+    }
+    let hint = format!("the base {base} is not here; name another with `--base`, or make one as the README says");
+    Err(Problem::from_error(&error).hint(hint).into())
 }
 
 /// The base that was named, or the one in `docker/images.toml`.

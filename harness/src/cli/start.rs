@@ -31,6 +31,8 @@ const GONE_DEADLINE: Duration = Duration::from_secs(5);
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How the holder of a detached environment says that it is ready; its name follows.
 const READY: &str = "ready ";
+/// How a file of an environment's variables begins.
+const ENV_FILE_HEAD: &str = "# An environment's variables, written by Greenroom and replaced by the next one.";
 /// What a shell answers for a command that does not exist.
 const NO_COMMAND: u8 = 127;
 /// What a shell answers for a file that is no program.
@@ -81,6 +83,12 @@ impl Up {
         let parent = self.env_file.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         if let Some(missing) = parent.filter(|parent| !parent.is_dir()) {
             bail!("--env-file: there is no directory {}; nothing was started", missing.display());
+        }
+        if let Some(path) = self.env_file.as_deref().filter(|path| !may_be_replaced(path)) {
+            bail!(
+                "--env-file: {} is not one of ours, and nothing of yours is overwritten; nothing was started",
+                path.display()
+            );
         }
         block_on(async {
             let mut end = EndRequests::listen()?;
@@ -315,8 +323,16 @@ fn find_program(name: &str) -> Result<PathBuf, (u8, String)> {
     }
 }
 
+/// Whether a file is not there yet, or was written here.
+fn may_be_replaced(path: &Path) -> bool {
+    match std::fs::read_to_string(path) {
+        Ok(text) => text.starts_with(ENV_FILE_HEAD),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 fn write_env_file(path: &Path, environment: &Environment) -> anyhow::Result<()> {
-    let mut text = String::new();
+    let mut text = format!("{ENV_FILE_HEAD}\n");
     for (name, value) in environment.variables() {
         if value.contains('\n') {
             bail!("{name} has a line break, which an env file cannot hold");

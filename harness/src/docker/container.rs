@@ -13,6 +13,8 @@ use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountTypeEnum, PortBinding};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::AsyncWrite;
 
 /// Bears the id of the environment that a container belongs to.
@@ -60,8 +62,8 @@ pub(super) enum Place<'a> {
 /// A container that runs.
 pub(super) struct Running {
     pub(super) id: String,
-    /// Its first process, as this machine counts; absent where it has ended already.
-    pub(super) pid: Option<i32>,
+    /// Its first process; absent where it has ended already.
+    pub(super) process: Option<FirstProcess>,
     /// The container's input is closed when this is dropped.
     pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
     /// What it says, from the first byte.
@@ -74,14 +76,42 @@ pub(super) struct Running {
 /// with it every process of the environment.
 pub(super) struct Held {
     pub(super) id: String,
-    /// Its first process, as this machine counts.
-    pub(super) pid: i32,
+    /// Its first process, with which all of them end.
+    pub(super) process: FirstProcess,
     pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
 impl fmt::Debug for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Held").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The first process of a container, as this machine sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstProcess {
+    pub(super) pid: i32,
+    /// In clock ticks since the machine was started (proc_pid_stat(5)): its id may be somebody else's later.
+    started: u64,
+}
+
+impl FirstProcess {
+    /// The process of this id, if it has not ended.
+    pub(super) fn of(pid: i32) -> Option<Self> {
+        let stat = procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()?;
+        (stat.state != 'Z').then_some(Self { pid, started: stat.starttime })
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn runs(self) -> bool {
+        Self::of(self.pid).is_some_and(|found| found.started == self.started)
+    }
+
+    /// Ends it, without asking its engine.
+    pub(super) fn kill(self) {
+        if self.runs() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
     }
 }
 

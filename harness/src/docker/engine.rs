@@ -18,11 +18,11 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
-use super::container::{self, Container, ENVIRONMENT_LABEL, HOUSE_LABEL, Held, Running, SUPERVISOR_LABEL};
+use super::container::{
+    self, Container, ENVIRONMENT_LABEL, FirstProcess, HOUSE_LABEL, Held, Running, SUPERVISOR_LABEL,
+};
 use super::error::{API_MIN, EngineError, HOST_VARIABLE, failed, missing_or_failed, unreachable};
 
 /// The argument of every Dockerfile of ours that names the base.
@@ -97,7 +97,8 @@ impl Engine {
     /// There is none, it may not be asked, is on another machine, or too old.
     pub async fn at(host: &str) -> Result<Self, EngineError> {
         let at = Listens::at(host)?;
-        let absent = |source| unreachable(at.place(), source);
+        let said = if host == SOCKET { String::new() } else { format!(" ({HOST_VARIABLE} says so)") };
+        let absent = |source| unreachable(&format!("{}{said}", at.place()), source);
         let version = bollard::API_DEFAULT_VERSION;
         let docker = match at {
             Listens::Socket(path) => Docker::connect_with_unix(path, ANSWER_LIMIT_S, version),
@@ -184,9 +185,9 @@ impl Engine {
     /// # Errors
     /// It could not be made or started; nothing of it is left then.
     pub(super) async fn hold(&self, container: &Container<'_>) -> Result<Held, EngineError> {
-        let Running { id, pid, input, .. } = self.run(container).await?;
-        let pid = pid.ok_or(EngineError::NoFirst)?;
-        Ok(Held { id, pid, input })
+        let Running { id, process, input, .. } = self.run(container).await?;
+        let process = process.ok_or(EngineError::NoFirst)?;
+        Ok(Held { id, process, input })
     }
 
     /// Starts a container that is removed when it ends.
@@ -218,7 +219,8 @@ impl Engine {
             Err(source) => return Err(failed("look at a container")(source)),
         };
         let pid = state.and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        Ok(Running { id: id.to_owned(), pid, input, output: output.boxed(), exit })
+        let process = pid.and_then(FirstProcess::of);
+        Ok(Running { id: id.to_owned(), process, input, output: output.boxed(), exit })
     }
 
     /// The exit code of a container's next end; `None` when the engine can no longer be asked.
@@ -252,9 +254,9 @@ impl Engine {
     /// # Errors
     /// Some were left after ten seconds, or the engine does not answer.
     pub(super) async fn end(&self, first: Option<Held>, environment: &str) -> Result<(), EngineError> {
-        if let Some(Held { pid, input, .. }) = first {
+        if let Some(Held { process, input, .. }) = first {
             drop(input);
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            process.kill();
         }
         let emptied = async {
             let mut looks = tokio::time::interval(LOOK_EVERY);

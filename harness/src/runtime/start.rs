@@ -55,6 +55,12 @@ pub struct Starter<'a> {
 /// # Errors
 /// A part ended, was not ready by the deadline or could not be prepared.
 pub async fn start(plan: &Plan, history: &[HistorySpec], starter: &Starter<'_>) -> Result<(), StartError> {
+    for part in plan.parts.iter().filter(|part| matches!(part.kind, Kind::Program { .. })) {
+        // What is looked for on the PATH is for the operating system to find.
+        if let Some(path) = part.command.first().map(Path::new).filter(|path| path.is_absolute() && !path.exists()) {
+            return Err(StartError::NoProgram { part: part.name.clone(), path: path.to_owned() });
+        }
+    }
     make_directory(&plan.site.directory.join("logs"))?;
     tokio::select! {
         started = starter.start_all(plan, history) => started,

@@ -14,7 +14,7 @@ use super::serve::Server;
 use super::state::House;
 use super::tenancy::{SIGNAL_LIMIT, Tenancy};
 use crate::docker::{Containers, Engine, EngineError};
-use crate::link::{self, LinkError};
+use crate::link::LinkError;
 use crate::plan::{Plan, Runtime, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
@@ -297,6 +297,9 @@ fn advised(error: &StartError) -> Problem {
 
 /// Tells of a failed start, with the logs kept where the message says they are.
 fn failure(tenancy: &Tenancy, error: &StartError) -> Problem {
+    if error.is_of_the_description() {
+        return advised(error);
+    }
     let problem = Problem::from_error(error);
     match tenancy.keep() {
         Ok(kept) => {
@@ -326,7 +329,8 @@ fn link_problem(error: &LinkError) -> Problem {
 
 /// Whether a broker is meant that has no process of its own.
 fn is_one_of_many(tenancy: &Tenancy, part: &str) -> bool {
-    tenancy.plan.layout == Some(Layout::Colocated) && link::is_broker(part)
+    let mut brokers = 1..=tenancy.plan.brokers().len();
+    tenancy.plan.layout == Some(Layout::Colocated) && brokers.any(|id| part == format!("kafka-{id}"))
 }
 
 /// Signals a part; when this returns, one that is killed has ended, and one that is paused stands still.

@@ -93,6 +93,7 @@ async fn a_program_that_does_not_exist_is_named() {
     let mut text = REDIS_ONLY.to_owned();
     write!(text, "[[programs]]\nname = \"shop\"\ncommand = [\"/nowhere/shop\"]\nport = 3000\n").expect("a text");
     let said = complaint(stand.lease(stand.order(&text)).await);
-    assert!(said.contains("failed to start shop: failed to run /nowhere/shop: No such file or directory"), "{said}");
+    assert!(said.contains("the program of shop does not exist: /nowhere/shop"), "{said}");
+    assert!(!said.contains("are kept in"), "nothing has run of which anything could be kept: {said}");
     nothing_runs(&stand).await;
 }

@@ -121,6 +121,29 @@ fn an_engine_that_will_not_do_is_named() {
     }
 }
 
+/// Goal: a file that somebody else wrote is not overwritten, and one of ours is.
+#[test]
+fn only_our_own_env_file_is_replaced() {
+    let stand = Stand::new();
+    let (path, file) = (description(&stand, REDIS_ONLY), stand.path().join("own.env"));
+    let file_name = file.display().to_string();
+    let up = ["test-env", "up", "--detach", "--env-file", &file_name, "--description", &path];
+    std::fs::write(&file, "MY_SECRET=kept\n").expect("a file");
+    let refused = greenroom(&stand, &up, &[]);
+    assert!(!refused.status.success());
+    assert!(said(&refused).contains("is not one of ours, and nothing of yours is overwritten"), "{}", said(&refused));
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), "MY_SECRET=kept\n");
+
+    std::fs::remove_file(&file).expect("the file goes");
+    for _ in 0..2 {
+        let started = greenroom(&stand, &up, &[]);
+        assert!(started.status.success(), "{}", said(&started));
+        let text = std::fs::read_to_string(&file).expect("the file");
+        assert!(text.lines().skip(1).all(|line| line.contains('=')) && text.starts_with("# "), "{text}");
+        assert!(greenroom(&stand, &["test-env", "down", "--all"], &[]).status.success());
+    }
+}
+
 #[test]
 fn a_runtime_that_does_not_exist_is_named() {
     let stand = Stand::new();

@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use crate::docker::EngineError;
 use crate::observe::history;
 use crate::runtime::{SpawnError, Waited};
 use crate::wire::WireError;
@@ -62,6 +63,14 @@ pub enum StartError {
         /// The cause.
         source: SpawnError,
     },
+    /// A program of the plan does not exist.
+    #[error("the program of {part} does not exist: {}", path.display())]
+    NoProgram {
+        /// The part.
+        part: String,
+        /// Where it should lie.
+        path: PathBuf,
+    },
     /// There is nothing to start again.
     #[error("there is no part {part}; the parts are {known}")]
     Unknown {
@@ -103,6 +112,16 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether it asks for what does not exist, so that nothing was started of which anything could be kept.
+    #[must_use]
+    pub fn is_of_the_description(&self) -> bool {
+        match self {
+            Self::NoProgram { .. } => true,
+            Self::Container { source } => matches!(source, SpawnError::Engine(EngineError::NoImage { .. })),
+            _ => false,
+        }
+    }
+
     /// What a person can do about it, where that is known.
     #[must_use]
     pub fn advice(&self) -> Option<&'static str> {
@@ -115,6 +134,9 @@ impl StartError {
                 if tail.contains("No space left on device") =>
             {
                 Some("the disk is full: make room, or set GREENROOM_STATE to a directory with 500 MB")
+            }
+            Self::NoProgram { .. } => {
+                Some("name in the description a `binary` that this workspace builds, or a `command` that is there")
             }
             Self::Spawn { source: SpawnError::Engine(source), .. }
             | Self::Container { source: SpawnError::Engine(source) } => Some(source.advice()),
