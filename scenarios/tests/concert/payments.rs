@@ -3,6 +3,7 @@
 use fixtures::concert::{self, PRICE, SeatStatus};
 use greenroom::scenario::Verdict;
 
+use crate::books;
 use crate::ledger::{both_balances, holders, outbox, paid};
 
 /// Goal: a payment goes all the way once. Method: issue a token, reserve, pay 10 000 of 100 000 points.
@@ -21,6 +22,7 @@ fn approved_payment() -> Verdict {
         assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
         let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
         assert_eq!(seat.status, SeatStatus::Reserved);
+        books::balance(stage, &[(buyer.id, 100_000)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
@@ -48,6 +50,7 @@ fn declined_payment() -> Verdict {
         stage.settle().await?;
         assert_eq!(outbox(stage).await?, ["FAIL", "SUCCESS"]);
         assert_eq!(stage.concert.points(rich.id).await?, "80000");
+        books::balance(stage, &[(poor.id, 90_000), (rich.id, 90_000)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
@@ -75,6 +78,8 @@ fn two_instances() -> Verdict {
             assert_eq!(stage.payments.journal_of(held.reservation.id).await?.len(), 1, "sent more than once");
             assert_eq!(both_balances(stage, held.buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
         }
+        let given: Vec<_> = held.iter().map(|held| (held.buyer.id, 100_000)).collect();
+        books::balance(stage, &given).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })

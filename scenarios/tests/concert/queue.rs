@@ -3,6 +3,8 @@
 use fixtures::concert::{self, PRICE, QueueStatus};
 use greenroom::scenario::{Verdict, eventually};
 
+use crate::books;
+
 /// Goal: the sixth token waits, and is promoted when one of the five is used up by a payment.
 #[test]
 fn sixth_token_waits_until_one_is_used_up() -> Verdict {
@@ -28,6 +30,7 @@ fn sixth_token_waits_until_one_is_used_up() -> Verdict {
             Err(error) => Err(error.to_string()),
         })
         .await?;
+        books::balance(stage, &[(payer.id, PRICE)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })

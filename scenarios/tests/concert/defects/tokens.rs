@@ -61,6 +61,7 @@ fn an_active_head(adjustments: Adjustments<Concert>) -> Verdict {
         law(promoted.is_ok(), || "the third token starves behind an active one".to_owned())?;
         promoted??;
         assert_eq!(stage.concert.check_queue(&head).await?.status, QueueStatus::Processing);
+        books::balance(stage, &[(buyer.id, PRICE)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
     })
