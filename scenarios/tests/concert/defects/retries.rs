@@ -85,7 +85,10 @@ fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
             }
         });
         let asked = asked.await?;
-        law(asked == 3, || format!("the payment was asked for {asked} times, and 3 is the limit"))?;
+        law(asked <= 3, || format!("the payment was asked for {asked} times, more often than the limit of 3"))?;
+        law(asked == 3, || {
+            format!("the payment was given up after it was asked for {asked} times, and 3 is the limit")
+        })?;
 
         approve(stage, &held, 1).await?;
         stage.settle().await?;
@@ -106,5 +109,5 @@ fn attempts_have_a_limit() -> Verdict {
 /// Goal: the story above finds a service that asks for ever.
 #[test]
 fn attempts_without_a_limit_are_caught() -> Verdict {
-    catches(Defect::NoAttemptLimit, never_answered, &["the payment was asked for ", " times, and 3 is the limit"])
+    catches(Defect::NoAttemptLimit, never_answered, &["more often than the limit of 3"])
 }
