@@ -28,7 +28,7 @@ use tokio::io::AsyncWriteExt as _;
 pub use engine::{Engine, host};
 pub use error::EngineError;
 
-use crate::plan::{Part, Plan};
+use crate::plan::{Part, Plan, PlannedContainer};
 use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};
 use crate::toolchain::UNPRIVILEGED_ID;
 use container::{Container, FirstProcess, Held, Own, Place, Running};
@@ -72,16 +72,14 @@ impl Containers {
         let under_way = processes.prepare().ok_or(SpawnError::Closed)?;
         let contained = plan.parts.iter().filter(|part| part.container.is_some());
         let ports: Vec<u16> = contained.flat_map(|part| part.addresses.iter().map(|at| at.port())).collect();
-        let mut containers = plan.parts.iter().filter_map(|part| part.container.as_ref());
-        let Some(own) = containers.find(|container| !container.is_foreign) else { return Ok(()) };
-        let image = own.image.clone();
-        let foreign = plan.parts.iter().filter_map(|part| part.container.as_ref()).filter(|found| found.is_foreign);
-        let foreign: Vec<_> = foreign.map(|container| container.image.clone()).collect();
+        let containers = plan.parts.iter().filter_map(|part| part.container.clone());
+        let (foreign, own): (Vec<_>, Vec<_>) = containers.partition(|container| container.is_foreign);
+        let Some(PlannedContainer { image, .. }) = own.into_iter().next() else { return Ok(()) };
         let (containers, address) = (Arc::clone(self), plan.site.backstage);
         let opening = tokio::spawn(async move {
             let _under_way = under_way;
             // Ours are asked for at once; one of somebody else's only when all the rest is ready.
-            for image in foreign {
+            for PlannedContainer { image, .. } in foreign {
                 if !containers.engine.has(&image).await? {
                     return Err(EngineError::NoImage { image });
                 }
@@ -123,10 +121,10 @@ impl Containers {
         container.variables = part.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         container.reads = &planned.reads;
         let own = container.own.take().filter(|_| !planned.is_foreign);
-        container.writes = container.writes.filter(|_| !planned.is_foreign);
         container.own = own.map(|own| Own {
             command: part.command.clone(),
             directory: &part.directory,
+            writes: own.writes,
             user: if drops_privileges(part) { format!("{UNPRIVILEGED_ID}:{UNPRIVILEGED_ID}") } else { own.user },
         });
         let Running { id, process, input, mut output, exit } = self.engine.run(&container).await?;
@@ -139,10 +137,9 @@ impl Containers {
                 let _ = log.write_all(&said.into_bytes()).await;
             }
             let _ = log.flush().await;
-            match (exit.await, process) {
-                (Some(code), _) => exit_status(code),
-                (None, Some(process)) => gone(process).await,
-                (None, None) => ExitStatus::from_raw(Signal::SIGKILL as i32),
+            match exit.await {
+                Some(code) => exit_status(code),
+                None => gone(process).await,
             }
         };
         let Some(process) = process else { return Err(SpawnError::Ended(ended.await)) };
@@ -170,9 +167,9 @@ impl Containers {
                 command: vec!["cat".to_owned()],
                 user: format!("{}:{}", nix::unistd::geteuid(), nix::unistd::getegid()),
                 directory: &self.directory,
+                writes: &self.directory,
             }),
             variables: Vec::new(),
-            writes: Some(&self.directory),
             reads: &[],
             environment: &self.environment,
             house: &self.house,
@@ -187,9 +184,9 @@ impl Containers {
 }
 
 /// Waits for the end of a process whose engine has gone and tells it no more.
-async fn gone(process: FirstProcess) -> ExitStatus {
+async fn gone(process: Option<FirstProcess>) -> ExitStatus {
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    while process.runs() {
+    while process.is_some_and(FirstProcess::runs) {
         looks.tick().await;
     }
     ExitStatus::from_raw(Signal::SIGKILL as i32)

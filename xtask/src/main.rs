@@ -59,10 +59,10 @@ enum Failed {
 
 /// What a command needs built that others do without: a benchmark of containers compares them with plain testcontainers.
 fn features(arguments: &[String]) -> &'static [&'static str] {
-    let in_containers = std::env::var(RUNTIME_VARIABLE).is_ok_and(|runtime| runtime == "docker")
-        || arguments.iter().any(|argument| argument == "docker" || argument == "--runtime=docker");
+    // What is no runtime is the command's to tell of.
+    let named = runtime(arguments).ok().and_then(|(named, _)| named).or_else(|| std::env::var(RUNTIME_VARIABLE).ok());
     let is_bench = arguments.first().is_some_and(|command| command == "bench");
-    if is_bench && in_containers { &["--features", "greenroom/comparison"] } else { &[] }
+    if is_bench && named.as_deref() == Some("docker") { &["--features", "greenroom/comparison"] } else { &[] }
 }
 
 /// Hands over to the harness's own binary.

@@ -231,8 +231,8 @@ async fn measure(ground: &Ground, spec: &Spec, subject: Subject) -> anyhow::Resu
     match subject {
         Subject::Alone(jvms) => alone::measure(ground, spec, jvms).await,
         Subject::Infrastructure(layout) => {
-            let infrastructure = infrastructure(in_layout(spec, layout)?);
-            lent::measure(ground, infrastructure, Runtime::Process, lent::Clients::Wire).await
+            let spec = infrastructure(in_layout(spec, layout)?);
+            lent::measure(ground, spec, Runtime::Process, lent::Clients::Wire).await
         }
         Subject::Whole(layout) => {
             lent::measure(ground, in_layout(spec, layout)?, Runtime::Process, lent::Clients::Librdkafka).await
@@ -240,8 +240,8 @@ async fn measure(ground: &Ground, spec: &Spec, subject: Subject) -> anyhow::Resu
         Subject::ClientKilled => deaths::of_client(ground).await,
         Subject::SupervisorKilled => deaths::of_supervisor(ground, spec).await,
         Subject::Contained(layout) => {
-            let infrastructure = infrastructure(in_layout(spec, layout)?);
-            lent::measure(ground, infrastructure, Runtime::Docker, lent::Clients::Wire).await
+            let spec = infrastructure(in_layout(spec, layout)?);
+            lent::measure(ground, spec, Runtime::Docker, lent::Clients::Wire).await
         }
         Subject::Scripts => scripts::measure(ground, spec).await,
         #[cfg(feature = "comparison")]

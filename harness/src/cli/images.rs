@@ -74,7 +74,7 @@ fn build(base: Option<String>, offline: bool) -> anyhow::Result<()> {
             if engine.has_over(&image.name, &base).await.map_err(advised)? {
                 say(&format!("{} is there, over {base}", image.name));
             } else {
-                make(&engine, &image, &dockerfile, &[("BASE_IMAGE", &base)]).await?;
+                make(&engine, &image, &dockerfile, &base, &[]).await?;
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ fn program(name: &str, base: Option<String>) -> anyhow::Result<()> {
     let image = images::program(name, binary);
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
-        make(&engine, &image, &dockerfile, &[("BASE_IMAGE", &base), ("PROGRAM", &path)]).await
+        make(&engine, &image, &dockerfile, &base, &[("PROGRAM", &path)]).await
     })
 }
 
@@ -107,11 +107,16 @@ fn programs(directory: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-async fn make(engine: &Engine, image: &Image, dockerfile: &str, arguments: &[(&str, &str)]) -> anyhow::Result<()> {
+async fn make(
+    engine: &Engine,
+    image: &Image,
+    dockerfile: &str,
+    base: &str,
+    arguments: &[(&str, &str)],
+) -> anyhow::Result<()> {
     say(&format!("building {}", image.name));
-    let built = image.build(engine, dockerfile, arguments, |line| say(&format!("  {line}"))).await;
+    let built = image.build(engine, dockerfile, base, arguments, |line| say(&format!("  {line}"))).await;
     let Err(error) = built else { return Ok(()) };
-    let base = arguments.iter().find_map(|(name, value)| (*name == "BASE_IMAGE").then_some(*value)).unwrap_or_default();
     if engine.has(base).await.map_err(advised)? {
         return Err(advised(error));
     }

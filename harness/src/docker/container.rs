@@ -31,9 +31,7 @@ pub(super) struct Container<'a> {
     pub(super) own: Option<Own<'a>>,
     /// Variables, as `NAME=value`.
     pub(super) variables: Vec<String>,
-    /// Directory of this machine that it sees at the same path, if it needs any.
-    pub(super) writes: Option<&'a Path>,
-    /// More of them, which it may not change.
+    /// Directories of this machine that it sees at the same path and may not change.
     pub(super) reads: &'a [PathBuf],
     pub(super) environment: &'a str,
     pub(super) house: &'a Path,
@@ -49,6 +47,8 @@ pub(super) struct Own<'a> {
     pub(super) user: String,
     /// Working directory.
     pub(super) directory: &'a Path,
+    /// Directory of this machine that it sees at the same path, and may change.
+    pub(super) writes: &'a Path,
 }
 
 /// Where a container stands.
@@ -122,7 +122,7 @@ pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
         let (source, target) = (path.clone(), path);
         Mount { typ: Some(MountTypeEnum::BIND), source, target, read_only: Some(read_only), ..Mount::default() }
     };
-    let mut mounts: Vec<_> = container.writes.iter().map(|path| mount(path, false)).collect();
+    let mut mounts: Vec<_> = container.own.iter().map(|own| mount(own.writes, false)).collect();
     mounts.extend(container.reads.iter().map(|path| mount(path, true)));
     let mut host = HostConfig { auto_remove: Some(true), mounts: Some(mounts), ..HostConfig::default() };
     let mut exposed = None;

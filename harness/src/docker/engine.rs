@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::container::AttachContainerResults;
@@ -20,13 +20,15 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::sync::oneshot;
 
+use crate::attempts::Attempts;
+
 use super::container::{
     self, Container, ENVIRONMENT_LABEL, FirstProcess, HOUSE_LABEL, Held, Running, SUPERVISOR_LABEL,
 };
 use super::error::{API_MIN, EngineError, HOST_VARIABLE, failed, missing_or_failed, unreachable};
 
 /// The argument of every Dockerfile of ours that names the base.
-pub(super) const BASE_ARGUMENT: &str = "BASE_IMAGE";
+const BASE_ARGUMENT: &str = "BASE_IMAGE";
 /// Bears the name of the base that an image was built over.
 const BASE_LABEL: &str = "greenroom.base";
 /// Where an engine usually listens.
@@ -148,22 +150,24 @@ impl Engine {
         }
     }
 
-    /// Builds an image from a context, a tar archive with a `Dockerfile` that reads these arguments; `step` hears what the
-    /// engine says.
+    /// Builds an image over a base from a context, a tar archive with a `Dockerfile` that reads these arguments and
+    /// [`BASE_ARGUMENT`]; `step` hears what the engine says.
     ///
     /// # Errors
     /// The context cannot be read, or a step failed.
     pub(super) async fn build(
         &self,
         image: &str,
-        arguments: HashMap<String, String>,
+        base: &str,
+        mut arguments: HashMap<String, String>,
         context: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         mut step: impl FnMut(&str),
     ) -> Result<(), EngineError> {
+        arguments.insert(BASE_ARGUMENT.to_owned(), base.to_owned());
         let options = BuildImageOptions {
             dockerfile: "Dockerfile".to_owned(),
             t: Some(image.to_owned()),
-            labels: arguments.get(BASE_ARGUMENT).map(|base| HashMap::from([(BASE_LABEL.to_owned(), base.clone())])),
+            labels: Some(HashMap::from([(BASE_LABEL.to_owned(), base.to_owned())])),
             buildargs: Some(arguments),
             rm: true,
             forcerm: true,
@@ -258,19 +262,20 @@ impl Engine {
             drop(input);
             process.kill();
         }
-        let emptied = async {
-            let mut looks = tokio::time::interval(LOOK_EVERY);
-            loop {
-                let left = self.labelled(&format!("{ENVIRONMENT_LABEL}={environment}")).await?;
-                if left.is_empty() {
-                    return Ok(());
-                }
-                let left = left.iter().filter_map(|found| found.id.as_deref());
-                join_all(left.map(|id| self.remove(id))).await;
-                looks.tick().await;
+        let mut attempts = Attempts::new(LOOK_EVERY, Instant::now() + END_LIMIT);
+        while let Some(found) = attempts.make(self.remove_all_of(environment)).await {
+            if found? == 0 {
+                return Ok(());
             }
-        };
-        tokio::time::timeout(END_LIMIT, emptied).await.unwrap_or(Err(EngineError::Left(END_LIMIT)))
+        }
+        Err(EngineError::Left(END_LIMIT))
+    }
+
+    /// Removes the containers of an environment and says how many it has found.
+    async fn remove_all_of(&self, environment: &str) -> Result<usize, EngineError> {
+        let found = self.labelled(&format!("{ENVIRONMENT_LABEL}={environment}")).await?;
+        join_all(found.iter().filter_map(|found| found.id.as_deref()).map(|id| self.remove(id))).await;
+        Ok(found.len())
     }
 
     /// All containers with this label, whether they run or not.

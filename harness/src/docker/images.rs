@@ -80,6 +80,7 @@ impl Image {
         &self,
         engine: &Engine,
         dockerfile: &str,
+        base: &str,
         arguments: &[(&str, &str)],
         step: impl FnMut(&str),
     ) -> Result<(), EngineError> {
@@ -93,7 +94,7 @@ impl Image {
         });
         let context = futures_util::stream::unfold(context, async |mut context| Some((context.recv().await?, context)));
         let arguments = arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        engine.build(&self.name, arguments, context, step).await
+        engine.build(&self.name, base, arguments, context, step).await
     }
 }
 

@@ -15,7 +15,7 @@ use testcontainers_modules::testcontainers::{ContainerAsync, ContainerRequest, G
 use super::Readings;
 use super::ground::{Ground, START_DEADLINE};
 use super::rows::Measure;
-use super::usual::{self, Contained, Usual};
+use super::usual::{self, Contained, LABEL, Usual};
 
 /// What a broker's log says when it is ready.
 const BROKER_READY: &str = "Kafka Server started";
@@ -65,7 +65,6 @@ fn request<I: Image>(
     image: impl Into<ContainerRequest<I>>,
 ) -> anyhow::Result<ContainerRequest<I>> {
     let (name, tag) = name_and_tag(container)?;
-    let (label, process) = usual::label_parts();
     Ok(image
         .into()
         .with_name(name)
@@ -74,7 +73,7 @@ fn request<I: Image>(
         .with_user(&container.user)
         .with_container_name(&container.name)
         .with_network(&usual.network)
-        .with_label(label, process)
+        .with_label(LABEL, std::process::id().to_string())
         .with_mapped_port(container.outside, container.inside.tcp())
         .with_startup_timeout(START_DEADLINE))
 }

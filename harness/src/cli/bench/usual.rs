@@ -20,7 +20,7 @@ use super::alone::{AS_SHIPPED, SHIPPED_CLASS, own_address};
 use super::ground::START_DEADLINE;
 
 /// Borne by all that is made here; its value is the process id of the measurement.
-const LABEL: &str = "greenroom.bench";
+pub(super) const LABEL: &str = "greenroom.bench";
 /// Where the network shows ports that name no address of this machine, instead of everywhere.
 const SHOWN_AT: &str = "com.docker.network.bridge.host_binding_ipv4";
 /// Identity of the brokers' cluster.
@@ -110,12 +110,6 @@ impl Usual {
 /// The label of all that this process makes.
 pub(super) fn label() -> String {
     format!("{LABEL}={}", std::process::id())
-}
-
-/// The label's name and value.
-#[cfg(feature = "comparison")]
-pub(super) fn label_parts() -> (&'static str, String) {
-    (LABEL, std::process::id().to_string())
 }
 
 /// Removes containers and networks of this process and of those of its kind that have ended; says how long it took.
