@@ -3,19 +3,20 @@
 //! A line counts from the moment the environment was lent; what brokers and databases say while they come up is not the
 //! story's. A system that always complains of something says so in its description, with a reason; a story that
 //! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told
-//! apart: they are not the system under test, and a broker that loses another has every right to say so. So is what our own
-//! settings make them say on a busy machine ([`LATE_HEARTBEATS`]), and what a database says of a client that has gone.
+//! apart from then on: they are not the system under test, and a broker that loses another has every right to say so. Of a
+//! database it is just what it says of its own end ([`ENDINGS`]), for it also says what the system does wrong. So is what
+//! our own settings make brokers say on a busy machine ([`LATE_HEARTBEATS`]), and what a database says of a client that has
+//! gone. What somebody else's service says is told and not judged: no contract says what a log may hold.
 //!
 //! Deliberately absent: patterns. A text that must occur is enough to name a complaint, and can be read.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::node::LATE_HEARTBEATS;
 use crate::plan::{Kind, Plan};
-use crate::spec::ExpectedSpec;
+use crate::spec::{ExpectedSpec, Spec};
 use crate::wire::READY_TOPIC;
 
 /// Complaints that an error shows.
@@ -26,13 +27,21 @@ const LINE_CHARACTERS_MAX: usize = 400;
 /// What PostgreSQL says when a client ends while it is being answered: news of the client, whose own end tells it.
 const CLIENT_LOST: &str = "FATAL:  connection to client lost";
 
+/// What PostgreSQL says when it is ended or comes up again (`postmaster.c`, `postgres.c`, PostgreSQL 17).
+const ENDINGS: [&str; 6] = [
+    "terminating connection due to",
+    "terminating connection because of",
+    "the database system is shutting down",
+    "the database system is starting up",
+    "the database system is not yet accepting connections",
+    "the database system is in recovery mode",
+];
+
 /// Where each log stood when the environment was lent.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
     logs: Vec<AuditedLog>,
     expected: Vec<ExpectedSpec>,
-    /// Parts that faults were done to.
-    disturbed: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +50,8 @@ struct AuditedLog {
     tongue: Tongue,
     path: PathBuf,
     begins_at: u64,
+    /// Where it stood when the first fault was done that this part feels.
+    disturbed_at: Option<u64>,
 }
 
 /// How a part says that something is wrong.
@@ -71,7 +82,7 @@ pub struct Unexpected(Vec<Complaint>);
 
 impl Audit {
     /// Begins now.
-    pub(crate) fn begin(plan: &Plan, expected: &[ExpectedSpec]) -> Self {
+    pub(crate) fn begin(plan: &Plan, spec: &Spec) -> Self {
         let log = |part: &crate::plan::Part| AuditedLog {
             part: part.name.clone(),
             tongue: match part.kind {
@@ -81,9 +92,15 @@ impl Audit {
                 Kind::Program { .. } => Tongue::Program,
             },
             path: part.log.clone(),
-            begins_at: std::fs::metadata(&part.log).map_or(0, |metadata| metadata.len()),
+            begins_at: length(&part.log),
+            disturbed_at: None,
         };
-        Self { logs: plan.parts.iter().map(log).collect(), expected: expected.to_vec(), disturbed: BTreeSet::new() }
+        let mut audit = Self { logs: plan.parts.iter().map(log).collect(), expected: spec.audit.expected.clone() };
+        for program in spec.programs.iter().filter(|program| program.stands_in) {
+            // Every line holds the empty text.
+            audit.expect(&program.name, "");
+        }
+        audit
     }
 
     /// Expects lines of a part that contain a text.
@@ -94,7 +111,19 @@ impl Audit {
 
     /// A fault was done to a part, or to a link in front of it.
     pub(crate) fn disturb(&mut self, part: &str) {
-        self.disturbed.insert(part.to_owned());
+        let is_broker = part == "kafka" || part.starts_with("kafka-");
+        for log in &mut self.logs {
+            // What is done to one broker is felt by all.
+            if log.part == part || (is_broker && log.tongue == Tongue::Kafka) {
+                log.disturbed_at.get_or_insert_with(|| length(&log.path));
+            }
+        }
+    }
+
+    /// What a program's instances complained of, expected or not.
+    pub(crate) fn complaints_of(&self, program: &str) -> Vec<Complaint> {
+        let logs = self.logs.iter().filter(|log| stands_for(program, &log.part));
+        logs.flat_map(AuditedLog::complaints).collect()
     }
 
     /// Looks through the logs.
@@ -102,42 +131,44 @@ impl Audit {
     /// # Errors
     /// There is a complaint that nobody expected.
     pub(crate) fn verdict(&self) -> Result<(), Unexpected> {
-        let complaints: Vec<_> = self.logs.iter().flat_map(|log| self.complaints(log)).collect();
+        let complaints = self.logs.iter().flat_map(AuditedLog::complaints);
+        let complaints: Vec<_> = complaints.filter(|complaint| !self.is_expected(complaint)).collect();
         if complaints.is_empty() { Ok(()) } else { Err(Unexpected(complaints)) }
     }
 
-    fn complaints(&self, log: &AuditedLog) -> Vec<Complaint> {
-        if log.tongue != Tongue::Program && self.is_disturbed(log) {
-            return Vec::new();
-        }
-        let text = log.text();
-        let complaints = text.lines().filter(|line| log.tongue.complains(line) && !self.is_expected(&log.part, line));
-        complaints.map(|line| Complaint { part: log.part.clone(), line: line.to_owned() }).collect()
-    }
-
-    /// What is done to one broker is felt by all.
-    fn is_disturbed(&self, log: &AuditedLog) -> bool {
-        let is_broker = |part: &String| part == "kafka" || part.starts_with("kafka-");
-        self.disturbed.contains(&log.part) || (log.tongue == Tongue::Kafka && self.disturbed.iter().any(is_broker))
-    }
-
-    fn is_expected(&self, part: &str, line: &str) -> bool {
-        // `shop` stands for all of its instances.
-        let meant = |expected: &&ExpectedSpec| {
-            let instance = part.strip_prefix(expected.part.as_str()).and_then(|rest| rest.strip_prefix('-'));
-            expected.part == part || instance.is_some_and(|number| number.parse::<u16>().is_ok())
-        };
-        self.expected.iter().filter(meant).any(|expected| line.contains(&expected.text))
+    fn is_expected(&self, Complaint { part, line }: &Complaint) -> bool {
+        let meant = self.expected.iter().filter(|expected| stands_for(&expected.part, part));
+        meant.map(|expected| &expected.text).any(|text| line.contains(text))
     }
 }
 
+/// Whether `shop` is this part, or this part one of its instances.
+fn stands_for(name: &str, part: &str) -> bool {
+    let instance = part.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+    name == part || instance.is_some_and(|number| number.parse::<u16>().is_ok())
+}
+
+/// In bytes; a part that never ran has no log.
+fn length(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |metadata| metadata.len())
+}
+
 impl AuditedLog {
-    fn text(&self) -> String {
+    fn complaints(&self) -> Vec<Complaint> {
+        let before = self.text(self.begins_at, self.disturbed_at.unwrap_or(u64::MAX));
+        let after = self.disturbed_at.map_or_else(String::new, |disturbed_at| self.text(disturbed_at, u64::MAX));
+        let complaints = before.lines().filter(|line| self.tongue.complains(line));
+        let complaints = complaints.chain(after.lines().filter(|line| self.tongue.complains_when_disturbed(line)));
+        complaints.map(|line| Complaint { part: self.part.clone(), line: line.to_owned() }).collect()
+    }
+
+    /// What was said between two places of the log.
+    fn text(&self, from: u64, to: u64) -> String {
         let read = || {
             let mut file = std::fs::File::open(&self.path)?;
-            file.seek(SeekFrom::Start(self.begins_at))?;
+            file.seek(SeekFrom::Start(from))?;
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
+            file.take(to.saturating_sub(from)).read_to_end(&mut bytes)?;
             std::io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         // A part that never ran has no log, and nothing to complain of.
@@ -161,6 +192,16 @@ impl Tongue {
             }
             Self::Redis => line.split_whitespace().nth(5) == Some("#"),
             Self::Program => program_complains(line),
+        }
+    }
+
+    /// Whether it says more than that a fault was done to it.
+    fn complains_when_disturbed(self, line: &str) -> bool {
+        match self {
+            Self::Kafka | Self::Redis => false,
+            Self::Postgres => self.complains(line) && !ENDINGS.iter().any(|ending| line.contains(ending)),
+            // A program is the system under test, whatever is done to it.
+            Self::Program => self.complains(line),
         }
     }
 }
@@ -216,8 +257,14 @@ mod tests {
     fn audit(directory: &std::path::Path, tongue: Tongue, part: &str, text: &str) -> Audit {
         let path = directory.join(part);
         std::fs::write(&path, text).expect("a log");
-        let log = AuditedLog { part: part.to_owned(), tongue, path, begins_at: 0 };
+        let log = AuditedLog { part: part.to_owned(), tongue, path, begins_at: 0, disturbed_at: None };
         Audit { logs: vec![log], ..Audit::default() }
+    }
+
+    /// The part says more.
+    fn goes_on(audit: &Audit, text: &str) {
+        let mut log = std::fs::OpenOptions::new().append(true).open(&audit.logs[0].path).expect("its log");
+        std::io::Write::write_all(&mut log, text.as_bytes()).expect("more of it");
     }
 
     #[test]
@@ -235,14 +282,49 @@ mod tests {
     #[test]
     fn brokers_may_complain_of_what_was_done_to_them_and_programs_may_not() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut brokers = audit(directory.path(), Tongue::Kafka, "kafka-1", "t [thread] WARN x - lost 2\n");
-        assert!(brokers.verdict().is_err());
+        let mut brokers = audit(directory.path(), Tongue::Kafka, "kafka-1", "");
         brokers.disturb("kafka-2");
+        goes_on(&brokers, "t [thread] WARN x - lost 2\n");
         assert!(brokers.verdict().is_ok());
         let mut program = audit(directory.path(), Tongue::Program, "shop", "ERROR lost a broker\n");
         program.disturb("shop");
         program.disturb("kafka-2");
         assert!(program.verdict().is_err());
+    }
+
+    #[test]
+    fn a_fault_excuses_nothing_that_was_said_before_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut brokers = audit(directory.path(), Tongue::Kafka, "kafka-1", "t [thread] WARN x - by itself\n");
+        brokers.disturb("kafka-1");
+        goes_on(&brokers, "t [thread] WARN x - after it\n");
+        brokers.disturb("kafka-1");
+        let said = brokers.verdict().expect_err("one complaint is left").to_string();
+        assert_eq!(said, "the logs hold 1 complaint that nobody expected\nkafka-1: t [thread] WARN x - by itself");
+    }
+
+    #[test]
+    fn a_database_that_was_ended_may_say_so_and_no_more() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut database = audit(directory.path(), Tongue::Postgres, "postgres", "");
+        database.disturb("postgres");
+        goes_on(&database, "t [7] FATAL:  terminating connection due to administrator command\n");
+        goes_on(&database, "t [8] FATAL:  the database system is starting up\n");
+        assert!(database.verdict().is_ok());
+        goes_on(&database, "t [9] ERROR:  duplicate key value violates unique constraint\n");
+        let said = database.verdict().expect_err("the system did that").to_string();
+        assert!(said.ends_with("postgres: t [9] ERROR:  duplicate key value violates unique constraint"), "{said}");
+    }
+
+    #[test]
+    fn what_somebody_elses_service_says_is_told_and_not_judged() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut audit = audit(directory.path(), Tongue::Program, "shop-2", "ERROR [Connection] lost\nfine\n");
+        audit.expect("shop", "");
+        assert!(audit.verdict().is_ok());
+        let told = audit.complaints_of("shop");
+        assert_eq!(told, [Complaint { part: "shop-2".to_owned(), line: "ERROR [Connection] lost".to_owned() }]);
+        assert_eq!(audit.complaints_of("till"), []);
     }
 
     #[test]

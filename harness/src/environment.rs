@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::artifacts::{self, PrepareError, PrepareOptions};
-use crate::audit::{Audit, Unexpected};
+use crate::audit::{Audit, Complaint, Unexpected};
 use crate::binaries::{self, BinariesError, GREENROOM};
 use crate::docker;
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
@@ -149,7 +149,7 @@ impl Environment {
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
         };
         let lease = client::lease(&workspace, &binary, order, step).await?;
-        let audit = Audit::begin(&lease.plan, &spec.audit.expected);
+        let audit = Audit::begin(&lease.plan, &spec);
         Ok(Self { spec, lease, calls: Calls::default(), audit })
     }
 
@@ -265,6 +265,12 @@ impl Environment {
     /// There is one.
     pub fn audit(&self) -> Result<(), Unexpected> {
         self.audit.verdict()
+    }
+
+    /// What a program complained of in its log, expected or not, all instances together.
+    #[must_use]
+    pub fn complaints_of(&self, program: &str) -> Vec<Complaint> {
+        self.audit.complaints_of(program)
     }
 
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {

@@ -105,6 +105,7 @@ impl Service {
         };
         let contract = program.contract.clone().unwrap_or_default();
         program.binary = None;
+        program.stands_in = true;
         match &self.runs {
             Runs::Command { command, directory } => {
                 // A shell that is told one command makes way for it; of several, signals reach shell and command alike.
@@ -145,6 +146,7 @@ mod tests {
         assert_eq!(program.command, ["/bin/sh", "-c", "npm start -- --port {port}"]);
         assert_eq!(program.directory.as_deref(), Some(Path::new("/srv/shop")));
         assert_eq!((&program.binary, program.port, program.ready.as_str()), (&None, 8080, "/goods"));
+        assert!(program.stands_in);
         assert_eq!(contract.variables, ["PORT"]);
     }
 

@@ -227,6 +227,9 @@ pub struct ProgramSpec {
     /// Variables for this program alone. Values are templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// Whether somebody else's [service](crate::service) is in its place. No description says so, but who starts it.
+    #[serde(skip)]
+    pub stands_in: bool,
 }
 
 /// What can be asked of every implementation of a program's contract.

@@ -8,5 +8,6 @@ mod commands;
 mod crowd;
 mod deaths;
 mod engine;
+mod service;
 mod stand;
 mod stories;

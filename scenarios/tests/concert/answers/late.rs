@@ -65,7 +65,8 @@ fn the_last_payment_is_answered_first() -> Verdict {
 
 /// Goal: what comes after the final state changes nothing: a repetition is passed over, a contradiction put aside.
 /// Method: a payment is declined, and the next buyer pays for the same seat. Then the first one's refusal comes once
-/// more, and an approval after it; and the next one's refusal. None of them may free the seat, or sell it again.
+/// more, and an approval after it; and the next one's refusal. None of them may free the seat, or sell it again. Where a
+/// contradiction is put aside is our service's own affair, so just the snapshot tells.
 #[test]
 fn after_the_final_state() -> Verdict {
     concert::scenario(async |stage| {
@@ -86,8 +87,6 @@ fn after_the_final_state() -> Verdict {
         stage.settle().await?;
         assert_eq!(outbox(stage).await?, ["FAIL", "SUCCESS"]);
         assert_eq!(holders(stage, show.seats[0].id).await?, [rich.id]);
-        assert_eq!(stage.records("payment.success.dlq").await?.len(), 1);
-        assert_eq!(stage.records("payment.fail.dlq").await?.len(), 1);
         books::balance(stage, &[(poor.id, 100_000), (rich.id, 100_000)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())

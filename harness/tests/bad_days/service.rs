@@ -1,0 +1,67 @@
+//! Somebody else's service on its bad days: it is named, with what it said and where its log is kept, and nothing hangs.
+
+use std::time::{Duration, Instant};
+
+use greenroom::service::{Runs, Service};
+
+use crate::stand::{REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
+
+/// How long a service may take to become ready here.
+const READY_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is said of a service that is started by this command, and what its log holds afterwards.
+async fn said_of(command: &str) -> (String, String) {
+    let stand = Stand::new();
+    let contract = "contract = { ready = \"/goods\", variables = [] }";
+    let mut order = stand
+        .order(&format!("{REDIS_ONLY}[[programs]]\nname = \"shop\"\nbinary = \"shop\"\nport = 3000\n{contract}\n"));
+    let runs = Runs::Command { command: command.to_owned(), directory: stand.path().to_owned() };
+    Service { runs, port: None }.take_the_place(&mut order.spec).expect("there is a place");
+    order.deadline_ms = u64::try_from(READY_WITHIN.as_millis()).expect("a few seconds");
+    let begun = Instant::now();
+    let said = complaint(stand.lease(order).await);
+    assert!(begun.elapsed() < READY_WITHIN + Duration::from_secs(5), "it took {:?}", begun.elapsed());
+
+    let (identity, house) = (stand.identity(), stand.house());
+    becomes_empty(Duration::from_secs(2), "processes", || processes_of_supervisor(&identity, &house)).await;
+    let kept =
+        std::fs::read_dir(stand.evidence()).expect("evidence").next().expect("one environment").expect("readable");
+    assert!(said.contains(&kept.path().display().to_string()), "the message says where: {said}");
+    let log = std::fs::read_to_string(kept.path().join("logs/shop.log")).expect("its log is kept");
+    (said, log)
+}
+
+#[tokio::test]
+async fn a_service_that_never_listens_is_told_at_the_deadline() {
+    let (said, log) = said_of("echo still loading; exec sleep 600").await;
+    assert!(said.contains("shop was not ready in time"), "{said}");
+    assert!(said.contains(":3000/goods") && said.contains("still loading"), "{said}");
+    assert_eq!(log, "still loading\n");
+}
+
+#[tokio::test]
+async fn a_service_that_exits_is_told_at_once() {
+    let (said, log) = said_of("echo no licence; exit 3").await;
+    assert!(said.contains("shop ended while starting (exit status: 3)"), "{said}");
+    assert!(said.contains("no licence"), "{said}");
+    assert_eq!(log, "no licence\n");
+}
+
+/// Goal: a service that runs and lacks the route by which its contract says that it is ready is told which one.
+/// Method: a server in Perl, which every Debian has, answers 404 to whatever is asked.
+#[tokio::test]
+async fn a_service_that_lacks_its_route_is_told_which() {
+    let server = r#"
+        use IO::Socket::INET;
+        my ($host, $port) = @ARGV;
+        my $server = IO::Socket::INET->new(LocalAddr => $host, LocalPort => $port, Listen => 9, ReuseAddr => 1) or die $!;
+        while (my $client = $server->accept) {
+            1 while <$client> =~ /\S/;
+            print $client "HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\nConnection: close\r\n\r\nno /goods\n";
+        }"#;
+    // A command is a template, in which a brace is written twice.
+    let server = server.replace('{', "{{").replace('}', "}}");
+    let (said, _) = said_of(&format!("exec perl -e '{server}' {{bind}} {{port}}")).await;
+    assert!(said.contains("shop was not ready in time"), "{said}");
+    assert!(said.contains("/goods answers 404 Not Found: no /goods"), "{said}");
+}
