@@ -31,6 +31,9 @@ pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 pub const START_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the system may take to come to rest, unless the caller says otherwise.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
+/// The same of somebody else's service, which may leave its consumer group slowly: the usual session of a client on the
+/// JVM is 45 s.
+pub const SETTLE_DEADLINE_OF_OTHERS: Duration = Duration::from_secs(90);
 
 /// Says what the brokers and stores of environments run as: `process` or `docker`.
 pub const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
@@ -221,6 +224,12 @@ impl Environment {
         Ok(observe::settle(&self.endpoints(), &self.spec.settle, &in_flight, deadline).await?)
     }
 
+    /// How long this system may take to come to rest.
+    #[must_use]
+    pub fn settle_deadline(&self) -> Duration {
+        if self.spec.is_of_somebody_else() { SETTLE_DEADLINE_OF_OTHERS } else { SETTLE_DEADLINE }
+    }
+
     /// Reads everything that happened, without waiting for rest.
     ///
     /// # Errors
@@ -234,7 +243,7 @@ impl Environment {
     /// # Errors
     /// The system did not come to rest, or cannot be read.
     pub async fn document(&self) -> Result<String, EnvironmentError> {
-        self.settle(SETTLE_DEADLINE).await?;
+        self.settle(self.settle_deadline()).await?;
         Ok(snapshot::document(&self.observe().await?, &self.spec.observe))
     }
 
@@ -267,10 +276,10 @@ impl Environment {
         self.audit.verdict()
     }
 
-    /// What a program complained of in its log, expected or not, all instances together.
+    /// Complaints in the logs that nobody expected, whether or not they are a failure.
     #[must_use]
-    pub fn complaints_of(&self, program: &str) -> Vec<Complaint> {
-        self.audit.complaints_of(program)
+    pub fn complaints(&self) -> Vec<Complaint> {
+        self.audit.complaints()
     }
 
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {

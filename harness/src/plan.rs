@@ -8,7 +8,7 @@
 mod part;
 pub mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::collections::BTreeMap;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
+use crate::audit::Complaint;
 use crate::environment::{Environment, StartOptions};
 use crate::report;
 use crate::runtime::{self, Waited};
@@ -44,6 +45,12 @@ impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), location: Location::caller(), evidence: None }
     }
+
+    /// What went wrong, without where.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 impl<E: Error + 'static> From<E> for Failure {
@@ -72,6 +79,16 @@ pub async fn eventually<T>(state: impl AsyncFnMut() -> Result<T, String>) -> Res
     runtime::until(Instant::now() + STATE_DEADLINE, Duration::from_millis(20), state).await
 }
 
+/// What came of a story, whatever came of it.
+pub struct Told {
+    /// Its verdict, or the panic that ended it.
+    pub outcome: Result<Verdict, Box<dyn Any + Send>>,
+    /// Whether its environment was there.
+    pub begun: bool,
+    /// Complaints in the logs that nobody expected.
+    pub complaints: Vec<Complaint>,
+}
+
 /// Starts an environment, plays the story in it and takes the environment away.
 ///
 /// # Errors
@@ -81,13 +98,28 @@ pub async fn eventually<T>(state: impl AsyncFnMut() -> Result<T, String>) -> Res
 /// The story panicked (an assertion failed): the panic goes on after the evidence is kept.
 #[track_caller]
 pub fn run(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) -> Verdict {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(play(spec, story, Location::caller()));
-    // Blocking readers of topics may still be closing; a test does not wait for them.
-    runtime.shutdown_background();
-    match outcome {
+    match tell(spec, story).outcome {
         Ok(verdict) => verdict,
         Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// The same for whoever wants to know more than the verdict; a panic is told and not passed on.
+#[track_caller]
+pub fn tell(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) -> Told {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Told::not_begun(error.into()),
+    };
+    let told = runtime.block_on(play(spec, story, Location::caller()));
+    // Blocking readers of topics may still be closing; a test does not wait for them.
+    runtime.shutdown_background();
+    told
+}
+
+impl Told {
+    fn not_begun(failure: Failure) -> Self {
+        Self { outcome: Ok(Err(failure)), begun: false, complaints: Vec::new() }
     }
 }
 
@@ -95,19 +127,20 @@ async fn play(
     spec: Spec,
     story: impl AsyncFnOnce(&mut Environment) -> Verdict,
     begun_at: &'static Location<'static>,
-) -> Result<Verdict, Box<dyn Any + Send>> {
+) -> Told {
     let name = std::thread::current().name().unwrap_or("scenario").to_owned();
     let options =
         StartOptions { holder: format!("scenario {name}, process {}", std::process::id()), ..Default::default() };
     let mut environment = match Environment::start(spec, options, |_| {}).await {
         Ok(environment) => environment,
-        Err(error) => return Ok(Err(error.into())),
+        Err(error) => return Told::not_begun(error.into()),
     };
     let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
     // A story that passes over a complaint of a part has not passed.
     let audited = || environment.audit().map_err(|error| Failure { location: begun_at, ..Failure::from(error) });
     let outcome = outcome.map(|told| told.and_then(|()| audited()));
-    match outcome {
+    let complaints = environment.complaints();
+    let outcome = match outcome {
         Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
         Ok(Err(mut failure)) => {
             failure.evidence = Some(keep(environment, &name, &format!("{failure:?}")).await);
@@ -121,7 +154,8 @@ async fn play(
             }
             Err(panic)
         }
-    }
+    };
+    Told { outcome, begun: true, complaints }
 }
 
 /// Keeps everything that explains a failure and says where it is.

@@ -105,7 +105,7 @@ impl Service {
         };
         let contract = program.contract.clone().unwrap_or_default();
         program.binary = None;
-        program.stands_in = true;
+        program.replaced = true;
         match &self.runs {
             Runs::Command { command, directory } => {
                 // A shell that is told one command makes way for it; of several, signals reach shell and command alike.
@@ -116,6 +116,8 @@ impl Service {
         }
         program.port = self.port.unwrap_or(program.port);
         program.ready.clone_from(&contract.ready);
+        // A producer of transactions leaves records of its own between those that consumers see.
+        spec.observe.gaps.extend(spec.kafka.iter().flat_map(|kafka| &kafka.topics).map(|topic| topic.name.clone()));
         Ok(contract)
     }
 }
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(program.command, ["/bin/sh", "-c", "npm start -- --port {port}"]);
         assert_eq!(program.directory.as_deref(), Some(Path::new("/srv/shop")));
         assert_eq!((&program.binary, program.port, program.ready.as_str()), (&None, 8080, "/goods"));
-        assert!(program.stands_in);
+        assert!(program.replaced);
         assert_eq!(contract.variables, ["PORT"]);
     }
 

@@ -149,6 +149,14 @@ pub struct KafkaSpec {
     pub topics: Vec<TopicSpec>,
 }
 
+impl Spec {
+    /// Whether somebody else's [service](crate::service) is in the place of a program.
+    #[must_use]
+    pub fn is_of_somebody_else(&self) -> bool {
+        self.programs.iter().any(|program| program.replaced)
+    }
+}
+
 /// A topic made before the first program starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,7 +237,7 @@ pub struct ProgramSpec {
     pub variables: BTreeMap<String, String>,
     /// Whether somebody else's [service](crate::service) is in its place. No description says so, but who starts it.
     #[serde(skip)]
-    pub stands_in: bool,
+    pub replaced: bool,
 }
 
 /// What can be asked of every implementation of a program's contract.

@@ -24,6 +24,8 @@ const UNFINISHED: &str = ".unfinished-";
 pub enum Ruling {
     /// It does not.
     Broken,
+    /// There was no environment, so nothing is known.
+    Untold,
     /// The service cannot be asked.
     Skipped,
     /// It does, as far as the story can tell.
@@ -108,17 +110,27 @@ pub fn table(judgements: &[Judgement]) -> String {
     table.load_preset(ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Dynamic).set_width(TABLE_WIDTH);
     table.set_header(["law", "verdict", "evidence"]);
     for Judgement { ruling, law, evidence } in judgements {
-        table.add_row([law.clone(), ruling.to_string(), evidence.replace('\n', " ")]);
+        table.add_row([law.clone(), ruling.to_string(), in_a_cell(evidence)]);
     }
     let count = |wanted| judgements.iter().filter(|judgement| judgement.ruling == wanted).count();
     let (holds, broken, skipped) = (count(Ruling::Holds), count(Ruling::Broken), count(Ruling::Skipped));
-    format!("{table}\n\n{holds} hold, {broken} broken, {skipped} skipped because the service cannot be asked")
+    let untold = match count(Ruling::Untold) {
+        0 => String::new(),
+        untold => format!(", {untold} NOT TOLD because their environment did not start"),
+    };
+    format!("{table}\n\n{holds} hold, {broken} broken, {skipped} skipped because the service cannot be asked{untold}")
+}
+
+/// A text as it may stand in a table: in one line, and without what ends a cell.
+fn in_a_cell(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace('|', "\\|")
 }
 
 impl fmt::Display for Ruling {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Broken => "BROKEN",
+            Self::Untold => "NOT TOLD",
             Self::Skipped => "skipped",
             Self::Holds => "holds",
         })
@@ -132,13 +144,16 @@ mod tests {
     #[test]
     fn what_is_broken_stands_first_and_everything_is_counted() {
         let holds = Judgement::of("goods::sold_once", Ruling::Holds, "");
-        let broken = Judgement::of("places::hold_expires", Ruling::Broken, "places.rs:3: left\nright");
-        let mut all = vec![holds.clone(), broken];
+        let broken = Judgement::of("places::hold_expires", Ruling::Broken, "places.rs:3: left\nright | \u{1b}[31mred");
+        let untold = Judgement::of("places::sold_twice", Ruling::Untold, "no port is free");
+        let mut all = vec![holds.clone(), untold, broken];
         all.sort();
-        assert_eq!(all[1], holds);
+        assert_eq!(all[2], holds);
         let shown = table(&all);
         assert!(shown.contains("| places: hold expires"), "{shown}");
-        assert!(shown.contains("places.rs:3: left right"), "{shown}");
-        assert!(shown.ends_with("1 hold, 1 broken, 0 skipped because the service cannot be asked"), "{shown}");
+        assert!(shown.contains("places.rs:3: left right \\|  [31mred"), "{shown}");
+        let sum =
+            "1 hold, 1 broken, 0 skipped because the service cannot be asked, 1 NOT TOLD because their environment";
+        assert!(shown.contains(sum), "{shown}");
     }
 }

@@ -42,5 +42,29 @@ fn a_file_is_shown_as_it_is() {
             shown.push(block.path);
         }
     }
-    assert!(shown.len() >= 4, "the worked example is not shown; only {shown:?}");
+    shown.sort();
+    let example = ["Cargo.toml", "environment.toml", "src/main.rs"].map(|file| format!("fixtures/echo/{file}"));
+    let example: Vec<_> = example.into_iter().chain(["scenarios/tests/echo/main.rs".to_owned()]).collect();
+    assert!(example.iter().all(|file| shown.contains(file)), "the worked example is {example:?}; shown are {shown:?}");
+}
+
+/// Goal: every system has a page that shows how its parts speak with one another, and the README leads there.
+/// What is shown whole in the documentation, as the worked example is, needs none.
+#[test]
+fn every_system_has_a_page_with_a_diagram() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("the README");
+    let mut pages = 0;
+    for entry in std::fs::read_dir(root().join("fixtures")).expect("the fixtures") {
+        let room = entry.expect("a fixture");
+        let name = room.file_name().into_string().expect("a name in UTF-8");
+        if !room.path().join("environment.toml").is_file() || name == "echo" {
+            continue;
+        }
+        let page = std::fs::read_to_string(room.path().join("README.md"));
+        let page = page.unwrap_or_else(|error| panic!("fixtures/{name}/README.md: {error}"));
+        assert!(page.contains("```mermaid\nsequenceDiagram\n"), "fixtures/{name}/README.md has no sequence diagram");
+        assert!(readme.contains(&format!("](fixtures/{name}/README.md)")), "the README does not lead to {name}'s page");
+        pages += 1;
+    }
+    assert!(pages >= 5, "only {pages} systems were found");
 }

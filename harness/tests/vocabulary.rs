@@ -3,8 +3,22 @@
 use std::path::{Path, PathBuf};
 
 /// Words of the systems among the fixtures.
-const WORDS: [&str; 9] =
-    ["reservation", "seat", "payment", "coupon", "concert", "barista", "café", "subtask", "waitingqueue"];
+const WORDS: [&str; 14] = [
+    "reservation",
+    "seat",
+    "payment",
+    "coupon",
+    "concert",
+    "barista",
+    "café",
+    "cafe",
+    "subtask",
+    "upload",
+    "waitingqueue",
+    "metric",
+    "textlength",
+    "applied_user",
+];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());

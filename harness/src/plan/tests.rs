@@ -72,7 +72,7 @@ fn toolchain() -> Toolchain {
     }
 }
 
-fn plan(spec: &Spec, scope: Scope) -> Plan {
+pub(crate) fn plan(spec: &Spec, scope: Scope) -> Plan {
     Plan::new(spec, scope, &toolchain(), site()).expect("the example can be planned")
 }
 

@@ -13,6 +13,7 @@ use fixtures::concert::{Concert, Held, PRICE};
 use fixtures::{Refusal, Stage};
 use greenroom::drive::NewRecord;
 use greenroom::scenario::{Failure, Verdict, eventually};
+use serde_json::json;
 
 use crate::sales::POINTS;
 
@@ -20,19 +21,28 @@ use crate::sales::POINTS;
 const PUT_ASIDE: &str = "record put aside as a dead letter";
 
 /// The approval of the payment API, which the story gives in its place.
-pub(crate) async fn approve(stage: &Stage<'_, Concert>, held: &Held, event: i64) -> Verdict {
-    let value = serde_json::json!({"eventId": event, "isSuccess": true, "message": "Payment approved"});
-    answer(stage, held, "payment.success", &value.to_string()).await
+pub(crate) async fn approve(stage: &Stage<'_, Concert>, held: &Held) -> Verdict {
+    answer(stage, held, "payment.success", json!({"isSuccess": true, "message": "Payment approved"})).await
 }
 
 /// Its refusal.
-pub(crate) async fn decline(stage: &Stage<'_, Concert>, held: &Held, event: i64) -> Verdict {
-    let value = serde_json::json!({"eventId": event, "isSuccess": false, "message": "card expired"});
-    answer(stage, held, "payment.fail", &value.to_string()).await
+pub(crate) async fn decline(stage: &Stage<'_, Concert>, held: &Held) -> Verdict {
+    answer(stage, held, "payment.fail", json!({"isSuccess": false, "message": "card expired"})).await
 }
 
-async fn answer(stage: &Stage<'_, Concert>, held: &Held, topic: &str, value: &str) -> Verdict {
+/// What was received, and what it comes to (contract 1.7).
+async fn answer(stage: &Stage<'_, Concert>, held: &Held, topic: &str, decision: serde_json::Value) -> Verdict {
     let key = format!("payment_reservation_{}", held.reservation.id);
+    let asked = eventually(async || match stage.records("payment").await {
+        Ok(records) => {
+            let asked = records.into_iter().find(|record| record.key.as_deref() == Some(key.as_bytes()));
+            asked.ok_or_else(|| format!("topic payment has no record of {key}"))
+        }
+        Err(error) => Err(error.to_string()),
+    });
+    let mut value: serde_json::Map<_, _> = serde_json::from_slice(asked.await?.value.as_deref().unwrap_or_default())?;
+    value.extend(decision.as_object().cloned().unwrap_or_default());
+    let value = serde_json::to_vec(&value)?;
     stage.producer()?.send(NewRecord::to(topic).key(key).value(value)).await?;
     Ok(())
 }

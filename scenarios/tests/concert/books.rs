@@ -101,10 +101,10 @@ fn forbidden_transitions(seen: &Observation) -> Vec<String> {
 
 /// Records of payments that were never asked for.
 async fn phantoms(seen: &Observation, database: &PgPool) -> Result<Vec<String>, sqlx::Error> {
-    let known: Vec<i32> = sqlx::query_scalar("SELECT id FROM payment_outbox").fetch_all(database).await?;
+    let known: Vec<String> = sqlx::query_scalar("SELECT id::text FROM payment_outbox").fetch_all(database).await?;
     let event = |value: &[u8]| match serde_json::from_slice::<serde_json::Value>(value).ok()?.get("eventId")? {
-        serde_json::Value::String(id) => id.parse().ok(),
-        id => i32::try_from(id.as_i64()?).ok(),
+        serde_json::Value::String(id) => Some(id.clone()),
+        id => Some(id.to_string()),
     };
     let events = seen.records("payment").iter().filter_map(|record| event(record.value.as_deref()?));
     let unknown = events.filter(|id| !known.contains(id));

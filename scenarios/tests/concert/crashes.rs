@@ -198,7 +198,7 @@ fn in_the_middle_of_compensation() -> Verdict {
 /// record of the second instance.
 #[test]
 fn another_instance_takes_over() -> Verdict {
-    concert::adjusted().instances(2).scenario(async |stage| {
+    concert::adjusted().resending_soon().instances(2).scenario(async |stage| {
         let (one, other) = (stage.instance(1)?, stage.instance(2)?);
         let show = one.put_on_show(2, PRICE).await?;
         let (first, second) = (one.buyer(1, 100_000).await?, one.buyer(2, 100_000).await?);

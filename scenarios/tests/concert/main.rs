@@ -6,6 +6,7 @@ mod books;
 mod crashes;
 mod defects;
 mod gate;
+mod judged;
 mod layouts;
 mod ledger;
 mod outages;

@@ -3,6 +3,7 @@
 use fixtures::concert;
 use greenroom::scenario::Verdict;
 
+use crate::books;
 use crate::ledger::both_balances;
 
 /// Goal: three charges of 100 at the same time make 300.
@@ -14,7 +15,7 @@ fn three_parallel_charges() -> Verdict {
         tokio::try_join!(charge(), charge(), charge())?;
         assert_eq!(stage.concert.points(user).await?, "300");
         assert_eq!(both_balances(stage, user).await?, ("300".to_owned(), "300".to_owned()));
-        Ok(())
+        books::balance(stage, &[(user, 300)]).await
     })
 }
 
@@ -27,6 +28,6 @@ fn five_parallel_uses() -> Verdict {
         tokio::try_join!(spend(), spend(), spend(), spend(), spend())?;
         assert_eq!(stage.concert.points(user).await?, "1500");
         assert_eq!(both_balances(stage, user).await?, ("1500".to_owned(), "1500".to_owned()));
-        Ok(())
+        books::balance(stage, &[(user, 1_500)]).await
     })
 }

@@ -5,6 +5,8 @@ use fixtures::concert::{self, PRICE, QueueToken, UserId};
 use greenroom::scenario::Verdict;
 use serde_json::json;
 
+use crate::books;
+
 /// Goal: without the header nobody reserves or pays.
 #[test]
 fn reserving_and_paying_need_the_header() -> Verdict {
@@ -17,7 +19,7 @@ fn reserving_and_paying_need_the_header() -> Verdict {
         let body = json!({ "userId": user, "seatId": show.seats[0].id });
         let paid = stage.concert.post("/reservation/payment").json(body).refused().await?;
         assert_eq!(paid.code(), (401, "COMMON_401"));
-        Ok(())
+        books::balance(stage, &[(user, PRICE)]).await
     })
 }
 
@@ -33,7 +35,7 @@ fn a_bad_token_is_invalid() -> Verdict {
         for refusal in [reserved, paid] {
             assert_eq!((refusal.status, refusal.message.as_str()), (401, "Token is invalid"));
         }
-        Ok(())
+        books::balance(stage, &[(user, PRICE)]).await
     })
 }
 
@@ -44,7 +46,7 @@ fn a_negative_charge_is_refused() -> Verdict {
         let user = stage.concert.funded_user(1, 0).await?;
         assert_eq!(stage.concert.charge(user, -50).await.refused()?.code(), (400, "COMMON_400"));
         assert_eq!(stage.concert.points(user).await?, "0");
-        Ok(())
+        books::balance(stage, &[]).await
     })
 }
 

@@ -20,7 +20,7 @@ fn the_token_expires_before_the_answer() -> Verdict {
         outbox_is(stage, &["PUBLISHED"]).await?;
         token_is_gone(stage, &held).await?;
 
-        approve(stage, &held, 1).await?;
+        approve(stage, &held).await?;
         stage.settle().await?;
         assert_eq!(holders(stage, show.seats[0].id).await?, [buyer.id]);
         books::balance(stage, &[(buyer.id, 100_000)]).await?;
@@ -50,7 +50,7 @@ fn the_hold_passes_while_the_payment_is_in_flight() -> Verdict {
         let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
         assert_eq!((seat.status, seat.release_at), (SeatStatus::Reserved, None));
 
-        approve(stage, &held, 1).await?;
+        approve(stage, &held).await?;
         stage.settle().await?;
         assert_eq!(holders(stage, show.seats[0].id).await?, [buyer.id]);
         books::balance(stage, &[(buyer.id, 100_000)]).await?;

@@ -41,11 +41,17 @@ fn malformed_records_are_put_aside() -> Verdict {
 
         for topic in ["payment.success.dlq", "payment.fail.dlq"] {
             let letters = stage.records(topic).await?;
-            assert_eq!(letters.len(), NO_ANSWERS.len(), "{topic}");
+            let mut values: Vec<_> = letters.iter().map(|letter| letter.value.as_deref()).collect();
+            let mut wrong = NO_ANSWERS;
+            values.sort();
+            wrong.sort();
+            assert_eq!(values, wrong, "{topic}");
             let silent: Vec<_> = letters.iter().filter(|letter| letter.headers.is_empty()).collect();
             assert!(silent.is_empty(), "{topic} has letters without a cause in a header: {silent:?}");
         }
-        assert_eq!(stage.records("payment.dlq").await?.len(), 3);
+        // The service may read its own topic too (contract 1.7), and put them aside once more.
+        let unread = stage.records("payment.dlq").await?.len();
+        assert!(unread == 3 || (unread > 3 && stage.is_of_somebody_else()), "{unread} letters of topic payment");
         books::balance(stage, &[(approved.buyer.id, POINTS), (declined.buyer.id, POINTS)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())

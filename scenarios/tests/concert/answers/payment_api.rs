@@ -69,7 +69,8 @@ fn a_payment_api_that_was_away() -> Verdict {
 }
 
 /// Goal: a payment API that fails over HTTP fails nobody who pays through Kafka.
-/// Method: it answers calls with an error, and then closes their connections, while a buyer pays each time.
+/// Method: it answers calls with an error, and then closes their connections, while a buyer pays each time. The calls are
+/// the story's, because the service makes none: it is shown that the two sides of the payment API do not touch.
 #[test]
 fn broken_over_http() -> Verdict {
     concert::scenario(async |stage| {

@@ -102,7 +102,7 @@ fn everything_twice(adjustments: Adjustments<Concert>) -> Verdict {
             }
             stage.settle().await?;
             let books = books::balance(stage, &[(happy.id, 100_000), (poor.id, 100_000)]).await;
-            wrong.extend(books.err().map(|wrong| format!("after {topic} came twice: {wrong:?}")));
+            wrong.extend(books.err().map(|wrong| format!("after {topic} came twice {}", wrong.message())));
         }
         law(wrong.is_empty(), || wrong.join("\n"))?;
         assert_eq!(paid(stage, approved.reservation.id).await?, ["10000"]);
@@ -126,8 +126,13 @@ fn duplicates_change_nothing() -> Verdict {
 /// the payment API answers once more, of the approval and of the refusal.
 #[test]
 fn duplicates_that_are_handled_again_are_caught() -> Verdict {
-    let after = ["after payment came twice", "after payment.success came twice", "after payment.fail came twice"];
-    let paid = ["is SUCCESS and has 2 payments of its price", "is SUCCESS and has 3 payments of its price"];
-    let refunded = ["user 2 was given 100000 points and has 110000", "user 2 was given 100000 points and has 120000"];
-    catches(Defect::DuplicateHandledAgain, everything_twice, &[&after[..], &paid[..], &refunded[..]].concat())
+    let wrong = |topic: &str, payments: u8, points: &str| {
+        format!(
+            "after {topic} came twice the books do not balance: outbox row 1 is SUCCESS and has {payments} payments of its \
+             price; user 2 was given 100000 points and has {points}"
+        )
+    };
+    let wrong =
+        [wrong("payment", 2, "110000"), wrong("payment.success", 3, "110000"), wrong("payment.fail", 3, "120000")];
+    catches(Defect::DuplicateHandledAgain, everything_twice, &wrong.each_ref().map(String::as_str))
 }

@@ -94,7 +94,7 @@ fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
             format!("the payment was given up after it was asked for {asked} times, and 3 is the limit")
         })?;
 
-        approve(stage, &held, 1).await?;
+        approve(stage, &held).await?;
         stage.settle().await?;
         assert_eq!(outbox(stage).await?, ["SUCCESS"]);
         books::balance(stage, &[(buyer.id, PRICE)]).await?;

@@ -4,7 +4,7 @@ use fixtures::concert::{self, Concert, Defect, PRICE};
 use fixtures::{Adjustments, Refusal};
 use greenroom::scenario::Verdict;
 
-use super::catches;
+use super::{catches, something_broke};
 use crate::books;
 use crate::ledger::holders;
 
@@ -54,7 +54,7 @@ fn a_refused_reservation(adjustments: Adjustments<Concert>) -> Verdict {
         let database = stage.database().await?;
         sqlx::raw_sql(REFUSE).execute(&database).await?;
         let refused = stage.concert.hold(&buyer, &show, 1).await.refused()?;
-        assert_eq!(refused.code(), (500, "COMMON_500"));
+        something_broke(stage, &refused);
         books::balance(stage, &[(buyer.id, PRICE)]).await?;
 
         sqlx::raw_sql("DROP TRIGGER refuse ON reservation").execute(&database).await?;

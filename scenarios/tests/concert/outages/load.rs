@@ -22,38 +22,43 @@ const TAKEN: [(u16, &str); 2] = [(400, "CONCERT_007"), (503, "RESERVATION_003")]
 /// back before the end. There is no snapshot: who gets a seat is a race.
 #[test]
 fn every_seat_is_sold_once_while_a_broker_is_lost() -> Verdict {
-    concert::adjusted().layout(Layout::Separate).variable("NUMBER_OF_PROCESS", BUYERS).scenario(async |stage| {
-        brokers_are_missed(stage);
-        let show = stage.concert.put_on_show(SEATS, PRICE).await?;
-        let client = stage.concert.clone();
-        let buy = async |number: i64| {
-            let buyer = client.buyer(number, POINTS).await?;
-            let seat = u32::try_from((number - 1) / 4 + 1).unwrap_or(SEATS);
-            match client.hold(&buyer, &show, seat).await {
-                Ok(held) => client.pay_for(&held).await.map(|()| true),
-                Err(CallError::Refused { source, .. }) if TAKEN.contains(&source.code()) => Ok(false),
-                Err(error) => Err(error),
-            }
-        };
-        let lost = async {
-            eventually(async || match outbox(stage).await {
-                Ok(rows) if rows.len() >= 10 => Ok(()),
-                other => Err(format!("ten payments were not asked for: {other:?}")),
-            })
-            .await?;
-            stage.kafka().broker(2).kill().await?;
-            assert!(outbox(stage).await?.len() < SEATS as usize, "every payment was asked for before the broker died");
-            Ok::<_, greenroom::scenario::Failure>(stage.kafka().broker(2).restart().await?)
-        };
-        let (lost, bought) = tokio::join!(lost, burst(8, 1..=BUYERS, buy));
-        lost?;
-        let bought = bought.answers.into_iter().collect::<Result<Vec<_>, CallError>>()?;
-        assert_eq!(bought.iter().filter(|bought| **bought).count(), 50);
-        stage.kafka().in_sync(3, &[1, 2, 3]).await?;
-        stage.settle().await?;
+    concert::adjusted().resending_soon().layout(Layout::Separate).variable("NUMBER_OF_PROCESS", BUYERS).scenario(
+        async |stage| {
+            brokers_are_missed(stage);
+            let show = stage.concert.put_on_show(SEATS, PRICE).await?;
+            let client = stage.concert.clone();
+            let buy = async |number: i64| {
+                let buyer = client.buyer(number, POINTS).await?;
+                let seat = u32::try_from((number - 1) / 4 + 1).unwrap_or(SEATS);
+                match client.hold(&buyer, &show, seat).await {
+                    Ok(held) => client.pay_for(&held).await.map(|()| true),
+                    Err(CallError::Refused { source, .. }) if TAKEN.contains(&source.code()) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            };
+            let lost = async {
+                eventually(async || match outbox(stage).await {
+                    Ok(rows) if rows.len() >= 10 => Ok(()),
+                    other => Err(format!("ten payments were not asked for: {other:?}")),
+                })
+                .await?;
+                stage.kafka().broker(2).kill().await?;
+                assert!(
+                    outbox(stage).await?.len() < SEATS as usize,
+                    "every payment was asked for before the broker died"
+                );
+                Ok::<_, greenroom::scenario::Failure>(stage.kafka().broker(2).restart().await?)
+            };
+            let (lost, bought) = tokio::join!(lost, burst(8, 1..=BUYERS, buy));
+            lost?;
+            let bought = bought.answers.into_iter().collect::<Result<Vec<_>, CallError>>()?;
+            assert_eq!(bought.iter().filter(|bought| **bought).count(), 50);
+            stage.kafka().in_sync(3, &[1, 2, 3]).await?;
+            stage.settle().await?;
 
-        assert_eq!(outbox(stage).await?, vec!["SUCCESS"; 50]);
-        let given: Vec<_> = (1..=BUYERS).map(|number| (UserId(number), POINTS)).collect();
-        books::balance(stage, &given).await
-    })
+            assert_eq!(outbox(stage).await?, vec!["SUCCESS"; 50]);
+            let given: Vec<_> = (1..=BUYERS).map(|number| (UserId(number), POINTS)).collect();
+            books::balance(stage, &given).await
+        },
+    )
 }

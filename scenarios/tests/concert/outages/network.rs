@@ -7,6 +7,7 @@ use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::{Layout, Links};
 
 use super::{brokers_are_missed, each_paid_once};
+use crate::answers::token_is_gone;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
 use crate::ledger::{an_attempt_has_failed, outbox_is, waiting_for_a_lock};
 use crate::sales::held_seats;
@@ -14,7 +15,7 @@ use crate::sales::held_seats;
 /// The five payments lie in all three partitions of `payment`, each of which another broker leads. The way to one of them
 /// is broken until an attempt has failed.
 fn without_a_leader(broken: impl AsyncFnOnce(LinkHandle<'_>) -> Result<(), EnvironmentError>) -> Verdict {
-    concert::adjusted().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
+    concert::adjusted().resending_soon().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 5).await?;
         let leader = stage.kafka().leader_of("payment", 0).await?;
@@ -43,10 +44,10 @@ fn cut_off_from_a_leader() -> Verdict {
 
 /// Goal: a broker that is parted from the others, and which the service still reaches, takes no payment with it.
 /// Method: it leads a partition of `payment`. Payments are asked for while it still believes that it leads, when the
-/// others have missed it, and when it is back. What it took alone it did not acknowledge, and it is sent again.
+/// others have missed it, and when it is back. What it took alone it could not acknowledge, so that is sent again.
 #[test]
 fn a_broker_parted_from_the_others() -> Verdict {
-    concert::adjusted().layout(Layout::Separate).links(Links::All).scenario(async |stage| {
+    concert::adjusted().resending_soon().layout(Layout::Separate).links(Links::All).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 5).await?;
         // On a busy machine brokers miss one another for a moment; one that is left alone then has what nobody else has.
@@ -72,7 +73,7 @@ fn a_broker_parted_from_the_others() -> Verdict {
 /// group is not behind.
 #[test]
 fn a_commit_lost_with_its_connection() -> Verdict {
-    concert::adjusted().links(Links::Clients).scenario(async |stage| {
+    concert::adjusted().resending_soon().links(Links::Clients).scenario(async |stage| {
         let held = held_seats(stage, 1).await?;
         let gate = Gate::at(CHANGE_OF_STATUS, stage.database().await?).await?;
         stage.concert.pay_for(&held[0]).await?;
@@ -81,6 +82,8 @@ fn a_commit_lost_with_its_connection() -> Verdict {
         let coordinator = stage.kafka().leader_of("__consumer_offsets", 0).await?;
         stage.kafka().link("concert", coordinator).requests().blackhole().await?;
         gate.open().await?;
+        // When the token is used up the answer is dealt with, and only its commit is left.
+        token_is_gone(stage, &held[0]).await?;
         outbox_is(stage, &["SUCCESS"]).await?;
         stage.kafka().link("concert", coordinator).cut().await?;
         stage.kafka().link("concert", coordinator).heal().await?;

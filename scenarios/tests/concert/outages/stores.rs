@@ -13,11 +13,11 @@ use crate::ledger::outbox_is;
 use crate::sales::held_seats;
 
 /// Goal: a restart of PostgreSQL in the middle of a payment loses nothing and pays nothing twice.
-/// Method: the mark of the first payment is lost with its transaction, so it goes out again; the second is asked for
-/// afterwards. There is no snapshot: the answer and the second record race for the row.
+/// Method: the mark of the first payment is lost with its transaction, so it goes out again, unless its answer comes
+/// first; the second is asked for afterwards. There is no snapshot: the two race for the row.
 #[test]
 fn postgres_restarted_in_the_middle_of_a_payment() -> Verdict {
-    concert::scenario(async |stage| {
+    concert::adjusted().resending_soon().scenario(async |stage| {
         let (closed, found_closed) = ("terminating connection", "while testing the connection");
         for complaint in
             ["outbox relay will try again", "record not handled yet", "seats not released", closed, found_closed]
@@ -71,8 +71,11 @@ fn redis_lost_and_back() -> Verdict {
         stage.environment().redis().kill().await?;
         gate.open().await?;
         outbox_is(stage, &["SUCCESS"]).await?;
-        let refused = stage.concert.pay_for(&held[1]).await.refused()?;
-        assert_eq!(refused.code(), (502, "COMMON_502"));
+        // What is answered meanwhile the contract does not say.
+        if !stage.is_of_somebody_else() {
+            let refused = stage.concert.pay_for(&held[1]).await.refused()?;
+            assert_eq!(refused.code(), (502, "COMMON_502"));
+        }
 
         stage.environment().redis().restart().await?;
         token_is_gone(stage, &held[0]).await?;
