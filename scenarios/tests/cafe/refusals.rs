@@ -10,7 +10,7 @@ use crate::ledger::rows;
 const ORDER: &str = r#"{"order":[{"name":"모카","size":"small","amount":2,"price":4500}],"payment":{"vendor":"card","approvalValue":"1234"},"takeout":false}"#;
 
 /// What is spoilt in the order above, by what, and the field that is wrong then.
-const SPOILT: [(&str, &str, &str); 35] = [
+const SPOILT: [(&str, &str, &str); 38] = [
     ("\"amount\":2", "\"amount\":0", "order[0].amount"),
     ("\"amount\":2", "\"amount\":100", "order[0].amount"),
     ("\"amount\":2", "\"amount\":-1", "order[0].amount"),
@@ -24,9 +24,11 @@ const SPOILT: [(&str, &str, &str); 35] = [
     (",\"price\":4500", "", "order[0].price"),
     ("모카", "맥주", "order[0].name"),
     ("\"모카\"", "7", "order[0].name"),
+    ("\"모카\"", LONG, "order[0].name"),
     ("\"name\":\"모카\",", "", "order[0].name"),
     ("\"small\"", "\"huge\"", "order[0].size"),
     ("\"small\"", "1", "order[0].size"),
+    ("\"small\"", LONG, "order[0].size"),
     ("\"size\":\"small\",", "", "order[0].size"),
     ("\"size\"", "\"sise\"", "order[0].sise"),
     ("[{", "[[],{", "order[0]"),
@@ -44,6 +46,7 @@ const SPOILT: [(&str, &str, &str); 35] = [
     ("\"payment\":{\"vendor\":\"card\",\"approvalValue\":\"1234\"},", "", "payment"),
     ("false", "\"no\"", "takeout"),
     ("false", "0", "takeout"),
+    ("false", "null", "takeout"),
     (",\"takeout\":false", "", "takeout"),
     ("\"takeout\"", "\"takeaway\":true,\"takeout\"", "takeaway"),
 ];
@@ -99,6 +102,9 @@ async fn what_is_no_order_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
     for (body, field) in [
         (&b"\xff\xfe"[..], "body"),
         (b"{\"order\":[{\"name\":\"\xff\"}]}", "order[0].name"),
+        (b"{\"order\":[{},{\"size\":\"\xff\"}]}", "order[1].size"),
+        (b"{\"payment\":{\"vendor\":\"\xff\"}}", "payment.vendor"),
+        (b"{\"payment\":{\"approvalValue\":\"\xff\"}}", "payment.approvalValue"),
         (b"", "body"),
         (b"[]", "body"),
         (b"{\"order\":", "body"),

@@ -2,7 +2,7 @@
 
 use fixtures::coupon::{self, Outcome};
 use greenroom::drive::burst;
-use greenroom::scenario::Verdict;
+use greenroom::scenario::{Failure, Verdict};
 
 use crate::ledger::{owners, remembered};
 
@@ -52,18 +52,24 @@ fn a_thousand_requests_of_one_user_get_one_coupon() -> Verdict {
     })
 }
 
-/// Goal: two instances give out a hundred coupons together, not a hundred each.
+/// Goal: two instances give out a hundred coupons together, not a hundred each, and agree on who has one.
 /// Method: each of five hundred users applies at both instances, 32 applications at a time.
 #[test]
 fn two_instances_share_a_hundred_coupons() -> Verdict {
     coupon::adjusted().instances(2).scenario(async |stage| {
         let instances = [stage.instance(1)?, stage.instance(2)?];
         let applications = (1..=500).flat_map(|user| [(user, &instances[0]), (user, &instances[1])]);
-        let told = burst(AT_ONCE, applications, async |(user, instance)| (user, instance.apply(user).await)).await;
+        let told = burst(AT_ONCE, applications, async |(user, instance)| {
+            Ok::<_, Failure>((user, instance.apply(user).await?))
+        });
+        let told = told.await.answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut winners = Vec::new();
-        for (user, outcome) in told.answers {
-            if outcome? == Outcome::Won {
-                winners.push(user);
+        for both in told.chunks(2) {
+            let user = both[0].0;
+            match [both[0].1, both[1].1] {
+                [Outcome::Won, Outcome::AlreadyWon] | [Outcome::AlreadyWon, Outcome::Won] => winners.push(user),
+                [Outcome::SoldOut, Outcome::SoldOut] => {}
+                otherwise => panic!("user {user} was told {otherwise:?}"),
             }
         }
         assert_eq!(winners.len(), 100);

@@ -1,11 +1,16 @@
 //! When batches go: by size, by age and at the end, and what arrives meanwhile.
 
-use std::ops::RangeInclusive;
+use std::cell::Cell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fixtures::metrics::{self, Call, Metrics, Route, SENDER, STORE};
-use fixtures::{Adjustments, Stage};
+use fixtures::{Adjustments, CallError, Refusal as _, Stage};
+use greenroom::drive::burst;
 use greenroom::observe::Codec;
 use greenroom::scenario::{Failure, Verdict, eventually};
+use greenroom::supervisor::protocol::PartSignal;
+
+use crate::{of_each_route, reached};
 
 /// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
 /// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
@@ -13,7 +18,7 @@ async fn ten_groups_of_ten_go_as_one_compressed_batch(stage: &Stage<'_, Metrics>
     let mut calls = Call::each(Route::First, 1..=40);
     calls.extend(Call::each(Route::Second, 1..=30));
     calls.extend(Call::each(Route::Decorated, 1..=29));
-    stage.sender.call_all(16, &calls).await?;
+    stage.sender.call_all(99, &calls).await?;
     let status = stage.sender.status().await?;
     assert_eq!((status.waiting, status.acknowledged, status.batches), (99, 0, 0));
 
@@ -33,19 +38,16 @@ async fn ten_groups_of_ten_go_as_one_compressed_batch(stage: &Stage<'_, Metrics>
     Ok(calls)
 }
 
-/// What is left waits for the end: twenty-three metrics of one topic and four of another, two groups complete and two
-/// not, when SIGTERM comes.
+/// What is left waits for the end: two complete groups, and seven calls in progress when SIGTERM comes, whose metrics make
+/// two incomplete ones.
 fn story_of_an_end(adjustments: Adjustments<Metrics>) -> Verdict {
-    adjustments.variable("FLUSH_AGE", "1h").scenario(async |stage| {
+    // With the work's full time, calls are in progress for longer than it takes to send SIGTERM.
+    adjustments.variable("FLUSH_AGE", "1h").variable("WORK_TIME_SCALE", 1).scenario(async |stage| {
         let mut calls = ten_groups_of_ten_go_as_one_compressed_batch(stage).await?;
-        let mut left = Call::each(Route::First, 41..=63);
-        left.extend(Call::each(Route::Second, 31..=34));
-        stage.sender.call_all(9, &left).await?;
-        assert_eq!(stage.sender.status().await?.waiting, 27);
-        calls.extend(left);
-
-        let ended = stage.part(SENDER).stop().await?;
-        assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
+        let complete = Call::each(Route::First, 41..=60);
+        stage.sender.call_all(20, &complete).await?;
+        calls.extend(complete);
+        calls.extend(an_end_with_calls_in_progress(stage).await?);
         stage.part(SENDER).restart().await?;
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
@@ -53,7 +55,44 @@ fn story_of_an_end(adjustments: Adjustments<Metrics>) -> Verdict {
     })
 }
 
-/// Goal: what completes a batch goes at once, and a sender that is asked to end loses nothing.
+/// Goal: a sender that is asked to end answers the calls in progress, and takes no other.
+/// Method: seven callers have a call in progress when SIGTERM comes, and make another one when that is answered.
+///
+/// Gives the calls that were answered 201. No other was promised anything.
+async fn an_end_with_calls_in_progress(stage: &mut Stage<'_, Metrics>) -> Result<Vec<Call>, Failure> {
+    let mut in_progress = Call::each(Route::First, 61..=63);
+    in_progress.extend(Call::each(Route::Second, 31..=34));
+    let too_late = Call::each(Route::Decorated, 31..=37);
+    let (sender, answered) = (stage.sender.clone(), Cell::new(0));
+    let waiting = sender.status().await?.waiting + in_progress.len();
+    let end = async {
+        reached(&sender, "not all calls are in progress", |status| status.waiting >= waiting).await?;
+        stage.environment().signal(SENDER, PartSignal::Stop).await?;
+        assert!(answered.get() < in_progress.len(), "no call was in progress when SIGTERM came");
+        Ok::<_, Failure>(stage.part(SENDER).ended().await?)
+    };
+    let callers = burst(in_progress.len(), in_progress.iter().chain(&too_late), async |call: &Call| {
+        let answer = sender.call(call.route, call.text_length).await;
+        answered.set(answered.get() + 1);
+        (*call, answer)
+    });
+    let (ended, calls) = tokio::join!(end, callers);
+    let ended = ended?;
+    assert!(ended.ends_with(": 0"), "the sender did not end in good order: {ended}");
+
+    let mut taken = Vec::new();
+    for (call, answer) in calls.answers {
+        match answer {
+            Ok(()) => taken.push(call),
+            Err(CallError::Unanswered(_)) => {}
+            refused => assert_eq!(refused.refused()?.code(), (503, "METRICS_002"), "{call:?}"),
+        }
+    }
+    assert_eq!(taken, in_progress, "calls in progress are taken, and no others");
+    Ok(taken)
+}
+
+/// Goal: what completes a batch goes at once, and a sender that is asked to end loses nothing that it has answered for.
 /// Method: [`story_of_an_end`].
 #[test]
 fn batches_go_by_size_and_at_the_end() -> Verdict {
@@ -61,13 +100,14 @@ fn batches_go_by_size_and_at_the_end() -> Verdict {
 }
 
 /// Goal: the same story catches a sender that forgets its incomplete groups when it ends.
-/// Method: the broken variant plays it, and must be caught by the seven metrics that it lost.
+/// Method: the broken variant plays it, and must be caught by the seven metrics that it lost, and no others.
 #[test]
 fn a_lost_partial_batch_is_caught() -> Verdict {
     let broken = metrics::adjusted().forgetting_incomplete_groups();
     let caught = story_of_an_end(broken).expect_err("the defect went unnoticed");
     let caught = format!("{caught:?}");
-    let lost = "the store lost 7 metrics: FIRST_TOPIC ";
+    let lost = "the store lost 7 metrics: FIRST_TOPIC 61, FIRST_TOPIC 62, FIRST_TOPIC 63, \
+        SECOND_TOPIC 31, SECOND_TOPIC 32, SECOND_TOPIC 33, SECOND_TOPIC 34";
     assert!(caught.contains(lost), "caught for another reason: {caught}");
     Ok(())
 }
@@ -78,7 +118,9 @@ fn a_lost_partial_batch_is_caught() -> Verdict {
 /// [`a_killed_store_catches_up`].
 #[test]
 fn batches_go_by_age() -> Verdict {
-    metrics::adjusted().variable("FLUSH_AGE", "20ms").scenario(async |stage| {
+    // A pause of the brokers is no failed attempt.
+    let adjustments = metrics::adjusted().variable("FLUSH_AGE", "20ms").variable("DELIVERY_TIMEOUT", "1m");
+    adjustments.scenario(async |stage| {
         let mut calls = a_few_go_by_age(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
         what_arrives_during_a_flush_is_stored_once(stage, &mut calls).await?;
@@ -86,13 +128,15 @@ fn batches_go_by_age() -> Verdict {
     })
 }
 
-/// Goal: a few metrics do not wait for more, and their work was measured.
-/// Method: two calls of each route, and one each with the shortest and the longest text.
+/// Goal: a few metrics do not wait for more once they are as old as `FLUSH_AGE` says, and their work was measured.
+/// Method: two calls of each route, and one each with the shortest and the longest text; the first goes sooner than any does
+/// in the story of `refusals`, whose `FLUSH_AGE` is 2 s.
 async fn a_few_go_by_age(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failure> {
     let mut calls = of_each_route(501..=502);
     calls.extend([0, 10_000].map(|text_length| Call { route: Route::First, text_length }));
-    stage.sender.call_all(6, &calls).await?;
-    stage.settle().await?;
+    let went_after = first_went_after(stage, &calls).await?;
+    let expected = Duration::from_millis(20)..Duration::from_secs(2);
+    assert!(expected.contains(&went_after), "the first metric went after {went_after:?}");
     stage.each_stored_once(&calls).await?;
     // The work took a hundredth of 500, 600 and 700 ms.
     let least = |topic: &str| match topic {
@@ -105,18 +149,34 @@ async fn a_few_go_by_age(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failur
     Ok(calls)
 }
 
-/// Goal: what arrives while a batch is being sent is neither lost nor doubled, and no group has more than ten.
-/// Method: 600 calls, 32 at a time, so that batches go by size as well as by age.
-async fn what_arrives_during_a_flush_is_stored_once(stage: &Stage<'_, Metrics>, calls: &mut Vec<Call>) -> Verdict {
-    let more = of_each_route(1..=200);
-    stage.sender.call_all(32, &more).await?;
+/// Goal: what arrives while a batch is being sent is neither lost nor doubled, goes in groups and batches again, and no
+/// group has more than ten.
+/// Method: the brokers are paused until a batch is being sent and 300 more metrics wait behind it; then 300 more come, 32 at a
+/// time, with the brokers at work.
+async fn what_arrives_during_a_flush_is_stored_once(stage: &mut Stage<'_, Metrics>, calls: &mut Vec<Call>) -> Verdict {
+    // The brokers may be away for longer than the store's session lasts.
+    stage.environment().expect_complaint("store", "shut out of the consumer group");
+    let (first, meanwhile, more) = (of_each_route(1..=4), of_each_route(5..=104), of_each_route(105..=204));
+    let (sender, before) = (stage.sender.clone(), stage.sender.status().await?);
+    stage.pause_brokers().await?;
+    sender.call_all(12, &first).await?;
+    let sending = reached(&sender, "no batch is being sent", |status| status.sending > 0).await?.sending;
+    sender.call_all(32, &meanwhile).await?;
+    let status = sender.status().await?;
+    let waiting = first.len() + meanwhile.len();
+    assert_eq!((status.sending, status.waiting, status.acknowledged), (sending, waiting, before.acknowledged));
+    stage.resume_brokers().await?;
+    stage.settle().await?;
+    // One was being sent; behind it were at most 30 complete groups and 3 incomplete ones.
+    let batches = sender.status().await?.batches - before.batches;
+    assert!(batches <= 1 + 4, "what had waited went in {batches} batches");
+    sender.call_all(32, &more).await?;
     stage.settle().await?;
 
-    calls.extend(more);
+    calls.extend([first, meanwhile, more].concat());
     stage.each_stored_once(calls).await?;
-    let status = stage.sender.status().await?;
+    let status = sender.status().await?;
     assert_eq!((status.acknowledged, status.failed_attempts), (calls.len(), 0));
-    assert!(status.batches > 1, "everything went in one batch, so nothing arrived during a flush");
     for route in Route::ALL {
         let batches = stage.batches(route.topic()).await?;
         assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
@@ -157,7 +217,15 @@ async fn a_killed_store_catches_up(stage: &mut Stage<'_, Metrics>, mut calls: Ve
     Ok(())
 }
 
-/// One call of each route for each of these lengths.
-fn of_each_route(text_lengths: RangeInclusive<usize>) -> Vec<Call> {
-    text_lengths.flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect()
+/// Makes these calls at once, waits for rest, and says how long after they began the first of their records was made, by the
+/// record's own time: in milliseconds, so never less than it was.
+pub(crate) async fn first_went_after(stage: &Stage<'_, Metrics>, calls: &[Call]) -> Result<Duration, Failure> {
+    let begun_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    stage.sender.call_all(calls.len(), calls).await?;
+    stage.settle().await?;
+    let observed = Box::pin(stage.observe()).await?;
+    let records = Route::ALL.into_iter().flat_map(|route| observed.records(route.topic()));
+    let since = records.filter_map(|record| record.timestamp_ms).filter(|made_ms| *made_ms >= begun_ms);
+    let first_ms = since.min().ok_or_else(|| Failure::new("no record was made since the calls began"))?;
+    Ok(Duration::from_millis(u64::try_from(first_ms - begun_ms)?))
 }

@@ -5,3 +5,24 @@
 mod flushing;
 mod outages;
 mod refusals;
+
+use std::ops::RangeInclusive;
+
+use fixtures::metrics::{Call, Route, SenderClient, Status};
+use greenroom::runtime::Waited;
+use greenroom::scenario::eventually;
+
+/// One call of each route for each of these lengths.
+fn of_each_route(text_lengths: RangeInclusive<usize>) -> Vec<Call> {
+    text_lengths.flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect()
+}
+
+/// Waits until the sender has reached a state, by what it says of itself; `missing` is said where it has not.
+async fn reached(sender: &SenderClient, missing: &str, state: impl Fn(&Status) -> bool) -> Result<Status, Waited> {
+    eventually(async || match sender.status().await {
+        Ok(status) if state(&status) => Ok(status),
+        Ok(status) => Err(format!("{missing}: {status:?}")),
+        Err(error) => Err(error.to_string()),
+    })
+    .await
+}

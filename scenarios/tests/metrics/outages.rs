@@ -1,37 +1,49 @@
 //! Brokers go away and come back, and the sender ends while they are away.
 
+use std::cell::Cell;
+
+use fixtures::Refusal as _;
 use fixtures::metrics::{self, Call, Route, SENDER};
-use greenroom::scenario::{Verdict, eventually};
+use greenroom::scenario::{Failure, Verdict};
 use greenroom::spec::Layout;
 
+use crate::{of_each_route, reached};
+
 /// Goal: a broker's death and return lose nothing and double nothing.
-/// Method: a broker is killed while calls are made, more are made and taken without it, and more after its restart.
+/// Method: a broker is killed when the first metrics are acknowledged, and calls are made until it is dead; more are made and
+/// taken without it, and more after its restart.
 #[test]
 fn a_broker_restart_loses_nothing() -> Verdict {
-    metrics::adjusted().layout(Layout::Separate).scenario(async |stage| {
+    metrics::adjusted().layout(Layout::Separate).variable("FLUSH_AGE", "20ms").scenario(async |stage| {
         // Where the brokers need long to miss one another, an attempt ends before they have.
         stage.environment().expect_complaint("sender", "metrics not acknowledged, sending them again");
         // A named member whose coordinator is lost may have a commit of its own arrive late.
         stage.environment().expect_complaint("store", "shut out of the consumer group");
-        let calls: Vec<_> =
-            (1..=90).flat_map(|text_length| Route::ALL.map(|route| Call { route, text_length })).collect();
-        let (before, rest) = calls.split_at(90);
-        let (without, after) = rest.split_at(90);
-        let sender = stage.sender.clone();
-        let (ended, called) = tokio::join!(stage.kafka().broker(2).kill(), sender.call_all(4, before));
-        ended?;
-        called?;
-        stage.sender.call_all(16, without).await?;
-        eventually(async || match sender.status().await {
-            Ok(status) if status.acknowledged > before.len() => Ok(()),
-            Ok(status) => Err(format!("nothing was taken without the broker: {status:?}")),
-            Err(error) => Err(error.to_string()),
-        })
-        .await?;
+        let (sender, alive) = (stage.sender.clone(), Cell::new(true));
+        let kill = async {
+            let some = reached(&sender, "nothing is acknowledged", |status| status.acknowledged > 0).await;
+            let killed = stage.kafka().broker(2).kill().await;
+            alive.set(false);
+            killed?;
+            Ok::<_, Failure>(some?.acknowledged)
+        };
+        let during = of_each_route(1..=2000);
+        let calling = sender.call_each(4, during.iter().copied().take_while(|_| alive.get()));
+        let (acknowledged, answers) = tokio::join!(kill, calling);
+        let acknowledged = acknowledged?;
+        let called = answers.into_iter().map(|(call, answer)| answer.map(|()| call));
+        let mut calls = called.collect::<Result<Vec<_>, _>>()?;
+        let made = calls.len();
+        assert!(acknowledged < made && made < during.len(), "killed after {acknowledged} of {made} metrics");
+
+        let (without, after) = (of_each_route(2001..=2030), of_each_route(2031..=2060));
+        sender.call_all(16, &without).await?;
+        reached(&sender, "nothing was taken without the broker", |status| status.acknowledged > made).await?;
         stage.kafka().broker(2).restart().await?;
-        stage.sender.call_all(16, after).await?;
+        sender.call_all(16, &after).await?;
         stage.settle().await?;
 
+        calls.extend([without, after].concat());
         stage.each_stored_once(&calls).await?;
         Ok(())
     })
@@ -40,8 +52,8 @@ fn a_broker_restart_loses_nothing() -> Verdict {
 /// Goal: while Kafka is away memory is bounded and the caller is told; what was accepted is stored once when Kafka is
 /// back, even if it was sent more than once. A sender that has to end meanwhile ends in time, and does not pretend that all
 /// is well.
-/// Method: all brokers are paused, so that nothing is acknowledged and what was sent may still be taken afterwards; and
-/// once more, with five metrics waiting when SIGTERM comes.
+/// Method: all brokers are paused, so that nothing is acknowledged and what was sent may still be taken afterwards, and sixty
+/// calls come at once where thirty have room; and once more, with five metrics waiting when SIGTERM comes.
 #[test]
 fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
     let adjustments = metrics::adjusted().variable("BUFFER_METRICS_MAX", 30).variable("DELIVERY_TIMEOUT", "1s");
@@ -50,20 +62,21 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         stage.environment().expect_complaint("sender", "no place for another metric");
         stage.environment().expect_complaint("sender", "metrics not acknowledged, sending them again");
         stage.pause_brokers().await?;
-        let mut calls: Vec<_> = Route::ALL.into_iter().flat_map(|route| Call::each(route, 1..=10)).collect();
-        stage.sender.call_all(10, &calls).await?;
+        let (mut calls, mut refused) = (Vec::new(), 0);
+        for (call, answer) in stage.sender.call_each(60, of_each_route(1..=20)).await {
+            if answer.is_ok() {
+                calls.push(call);
+            } else {
+                assert_eq!(answer.refused()?.code(), (503, "METRICS_001"), "{call:?}");
+                refused += 1;
+            }
+        }
+        assert_eq!((calls.len(), refused, stage.sender.status().await?.waiting), (30, 30, 30));
         for route in Route::ALL {
             let refused = stage.sender.refused(route, r#"{"text":"one too many"}"#).await?;
             assert_eq!(refused.code(), (503, "METRICS_001"));
         }
-        let sender = stage.sender.clone();
-        eventually(async || match sender.status().await {
-            Ok(status) if status.failed_attempts >= 1 => Ok(()),
-            Ok(status) => Err(format!("no attempt has failed: {status:?}")),
-            Err(error) => Err(error.to_string()),
-        })
-        .await?;
-        let status = stage.sender.status().await?;
+        let status = reached(&stage.sender, "no attempt has failed", |status| status.failed_attempts >= 1).await?;
         assert_eq!((status.waiting, status.acknowledged), (30, 0));
 
         stage.resume_brokers().await?;
@@ -74,7 +87,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
             on_the_wire += stage.batches(route.topic()).await?.iter().map(|batch| batch.records).sum::<usize>();
         }
         assert!(on_the_wire > 30, "nothing was taken twice, so that the store had nothing to recognise");
-        let again = Call { route: Route::First, text_length: 11 };
+        let again = Call { route: Route::First, text_length: 21 };
         stage.sender.call(again.route, again.text_length).await?;
         calls.push(again);
         stage.settle().await?;
@@ -82,7 +95,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
 
         stage.environment().expect_complaint("sender", "not acknowledged in time and are lost");
         stage.pause_brokers().await?;
-        stage.sender.call_all(5, &Call::each(Route::First, 12..=16)).await?;
+        stage.sender.call_all(5, &Call::each(Route::First, 22..=26)).await?;
         let ended = stage.part(SENDER).stop().await?;
         assert!(ended.ends_with(": 1"), "the sender ended as if nothing were lost: {ended}");
         Ok(())

@@ -1,22 +1,30 @@
 //! What the sender refuses, and what the store puts aside.
 
+use std::time::Duration;
+
 use fixtures::Stage;
 use fixtures::metrics::{self, Call, Metrics, Route};
 use greenroom::drive::NewRecord;
 use greenroom::scenario::{Failure, Verdict};
 
+use crate::flushing::first_went_after;
+
 const ID: &str = "metricId";
 
-/// Goal: what is wrong is told to its sender or put aside with its cause, becomes no metric, and holds up nothing.
+/// Goal: what is wrong is told to its sender or put aside with its cause, becomes no metric, and holds up nothing; the good
+/// go when they are old enough, and not before.
+/// Method: a sender that flushes what is 2 s old: [`malformed_records_are_put_aside`], [`what_is_no_text_is_refused`], and
+/// one good call of each route.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
-    metrics::scenario(async |stage| {
+    let flush_age = Duration::from_secs(2);
+    metrics::adjusted().variable("FLUSH_AGE", "2s").scenario(async |stage| {
         stage.environment().expect_complaint("store", "put aside");
         let mut calls = malformed_records_are_put_aside(stage).await?;
         what_is_no_text_is_refused(stage).await?;
         let good = Route::ALL.map(|route| Call { route, text_length: 5 });
-        stage.sender.call_all(3, &good).await?;
-        stage.settle().await?;
+        let went_after = first_went_after(stage, &good).await?;
+        assert!(went_after >= flush_age, "a metric went after {went_after:?}, before any was {flush_age:?} old");
         calls.extend(good);
         stage.each_stored_once(&calls).await?;
         insta::assert_snapshot!(stage.document().await?);
@@ -41,6 +49,10 @@ async fn malformed_records_are_put_aside(stage: &Stage<'_, Metrics>) -> Result<V
         plain(br#"{"textLength":3,"duration":600}"#),
         plain(b"\xff\xfe"),
         plain(known).header(ID, ""),
+        plain(known).header(ID, "x".repeat(201)),
+        plain(known).header(ID, b"\xff\xfe"),
+        plain(known).header(ID, "no\0text"),
+        NewRecord::to(Route::First.topic()).partition(0),
         plain(known).header(ID, "metric-of-old"),
         plain(br#"{"textLength":2,"responseTime":600.5}"#),
         second(br#"{"textLength":8,"duration":700}"#),

@@ -48,7 +48,8 @@ async fn wrong_names_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
     ] {
         refuses(&stage.api, "/subtasks", body.to_string(), message).await?;
     }
-    refuses_what_is_no_object(&stage.api, "/subtasks", "name").await?;
+    refuses_what_is_no_object(&stage.api, "/subtasks").await?;
+    refuses(&stage.api, "/subtasks", b"{\"name\":\"\xff\"}", "name must be UTF-8").await?;
     let subtasks = "SELECT count(*) FROM subtask";
     assert_eq!(sqlx::query_scalar::<_, i64>(subtasks).fetch_one(&stage.database().await?).await?, 0);
     Ok(())
@@ -59,7 +60,10 @@ async fn wrong_uploads_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
     let subtask = stage.api.create("Result").await?;
     let range = "subtaskId must be from 1 to 2147483647";
     let upload = |more: &str| format!(r#"{{"subtaskId":{subtask},{more}}}"#);
-    let long = format!(r#""simulate":{{"fail":"{}"}}"#, "x".repeat(256));
+    let long = "x".repeat(256);
+    let long_fail = format!(r#""simulate":{{"fail":"{long}"}}"#);
+    let long_key = format!(r#""simulate":{{"{long}":true}}"#);
+    let long_key_is_unknown = format!("simulate.{long} is not a known field");
     let cases = [
         ("{}".to_owned(), "subtaskId is missing"),
         (r#"{"subtask":1}"#.to_owned(), "subtaskId is missing"),
@@ -77,41 +81,49 @@ async fn wrong_uploads_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
         (upload(r#""simulate":1"#), "simulate must be an object"),
         (upload(r#""simulate":{"workMs":-1}"#), "simulate.workMs must be a whole number"),
         (upload(r#""simulate":{"fail":7}"#), "simulate.fail must be a text"),
-        (upload(&long), "simulate.fail must have at most 255 characters"),
+        (upload(&long_fail), "simulate.fail must have at most 255 characters"),
         (upload(r#""simulate":{"hang":1}"#), "simulate.hang must be true or false"),
         (upload(r#""simulate":{"gate":"open"}"#), "simulate.gate must be true or false"),
         (upload(r#""simulate":{"workMs":600001}"#), "simulate.workMs must be a whole number from 0 to 600000"),
         (upload(r#""simulate":{"explode":true}"#), "simulate.explode is not a known field"),
+        (upload(&long_key), long_key_is_unknown.as_str()),
     ];
     for route in ["/queueUploadResult", "/queueUploadResult/event"] {
         for (body, message) in &cases {
             refuses(&stage.api, route, body.as_str(), message).await?;
         }
         refuses(&stage.api, route, upload(&format!(r#""note":"{}""#, "x".repeat(70_000))), TOO_LONG).await?;
-        refuses_what_is_no_object(&stage.api, route, "subtaskId").await?;
+        refuses_what_is_no_object(&stage.api, route).await?;
+        for (garbled, message) in [
+            (&b"{\"subtaskId\":\"\xff\"}"[..], "subtaskId must be UTF-8"),
+            (b"{\"isWorkerComplete\":\"\xff\"}", "isWorkerComplete must be UTF-8"),
+            (b"{\"simulate\":{\"workMs\":\"\xff\"}}", "simulate.workMs must be UTF-8"),
+            (b"{\"simulate\":{\"fail\":\"\xff\"}}", "simulate.fail must be UTF-8"),
+        ] {
+            refuses(&stage.api, route, garbled, message).await?;
+        }
     }
     assert!(!stage.api.subtask(subtask).await?.uploading);
     Ok(())
 }
 
-/// Bodies that are none, and one whose `field` is not UTF-8.
-async fn refuses_what_is_no_object(api: &SubtaskClient, path: &str, field: &str) -> Verdict {
+/// Bodies that are none.
+async fn refuses_what_is_no_object(api: &SubtaskClient, path: &str) -> Verdict {
     for body in [&b""[..], b"[]", b"7", b"null", b"{\"name\":"] {
         refuses(api, path, body, "The body must be a JSON object").await?;
     }
-    refuses(api, path, b"\xff\xfe", "The body must be UTF-8").await?;
-    let garbled = [b"{\"", field.as_bytes(), b"\":\"\xff\"}"].concat();
-    refuses(api, path, garbled, &format!("{field} must be UTF-8")).await
+    refuses(api, path, b"\xff\xfe", "The body must be UTF-8").await
 }
 
-/// What does not exist is 404, and an id that is none is 400 with the field named.
+/// What does not exist is 404 and an id that is none is 400, either with the field named.
 async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdict {
     for route in ["/queueUploadResult", "/queueUploadResult/event"] {
         let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;
         assert_eq!(code(&refused), (404, "SUBTASK_001"));
+        assert!(refused.message.contains("no subtaskId is 4711"), "{refused}");
     }
     for (path, expected, message) in [
-        ("/subtasks/4711", (404, "SUBTASK_001"), "Subtask not found"),
+        ("/subtasks/4711", (404, "SUBTASK_001"), "no subtaskId is 4711"),
         ("/subtasks/first", (400, "COMMON_400"), "subtaskId must be"),
         ("/subtasks/99999999999", (400, "COMMON_400"), "subtaskId must be"),
         ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002"), "Upload not found"),
