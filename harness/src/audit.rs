@@ -28,12 +28,11 @@ const LINE_CHARACTERS_MAX: usize = 400;
 /// What PostgreSQL says when a client ends while it is being answered: news of the client, whose own end tells it.
 const CLIENT_LOST: &str = "FATAL:  connection to client lost";
 
-/// What PostgreSQL says when it is ended or comes up again (`tcop/postgres.c`, `tcop/backend_startup.c`, PostgreSQL 17).
-const ENDINGS: [&str; 9] = [
+/// What PostgreSQL says when it is ended or comes up again (PostgreSQL 17: `tcop/postgres.c`, `tcop/backend_startup.c`,
+/// `libpq/be-secure.c`).
+const ENDINGS: [&str; 7] = [
     "terminating connection due to administrator command",
-    "terminating connection due to immediate shutdown command",
     "terminating connection due to unexpected postmaster exit",
-    "terminating connection because of crash of another server process",
     "terminating autovacuum process due to administrator command",
     "the database system is shutting down",
     "the database system is starting up",

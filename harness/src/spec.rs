@@ -60,6 +60,12 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether somebody else's [service](crate::service) is in the place of a program.
+    #[must_use]
+    pub fn is_of_somebody_else(&self) -> bool {
+        self.programs.iter().any(|program| program.replaced)
+    }
+
     /// Every port that the parts will listen on.
     #[must_use]
     pub fn ports(&self, scope: Scope) -> Vec<u16> {
@@ -147,14 +153,6 @@ pub struct KafkaSpec {
     /// Topics that exist before the first program starts.
     #[serde(default)]
     pub topics: Vec<TopicSpec>,
-}
-
-impl Spec {
-    /// Whether somebody else's [service](crate::service) is in the place of a program.
-    #[must_use]
-    pub fn is_of_somebody_else(&self) -> bool {
-        self.programs.iter().any(|program| program.replaced)
-    }
 }
 
 /// A topic made before the first program starts.

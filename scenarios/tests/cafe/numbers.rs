@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use fixtures::cafe::{self, Cafe, NewOrder, PaymentResult, Status};
 use fixtures::{Refusal, Stage};
 use greenroom::drive::burst;
-use greenroom::scenario::{Failure, Verdict};
+use greenroom::scenario::{Failure, Verdict, eventually};
 
 use crate::ledger::{rows, stored, two_wait_for_a_lock, without_gap_or_duplicate};
 
@@ -107,11 +107,12 @@ async fn a_rolled_back_order_leaves_no_gap(stage: &mut Stage<'_, Cafe>) -> Verdi
 }
 
 /// Goal: across midnight each date has its own numbers from 1, without gap or duplicate, while orders keep coming.
-/// Method: the business date changes a few seconds after the start; both instances are kept busy until it has. An
-/// environment that became ready only after its midnight shows nothing, and makes way for one with more time.
+/// Method: the business date changes a few seconds after the start; both instances are kept busy from the last second before
+/// it until it has. An environment that became ready only after its midnight shows nothing, and makes way for one with more
+/// time.
 #[test]
 fn across_midnight() -> Verdict {
-    for ahead in [5, 15, 45] {
+    for ahead in [8, 20, 45] {
         let midnight = SystemTime::now() + Duration::from_secs(ahead);
         let mut crossed = false;
         cafe::adjusted().instances(2).midnight(midnight).scenario(async |stage| {
@@ -119,6 +120,11 @@ fn across_midnight() -> Verdict {
             if SystemTime::now() >= midnight {
                 return Ok(());
             }
+            eventually(async || match midnight.duration_since(SystemTime::now()) {
+                Ok(left) if left > Duration::from_secs(1) => Err(format!("midnight is {left:?} away")),
+                _ => Ok(()),
+            })
+            .await?;
             while SystemTime::now() < midnight + Duration::from_millis(300) {
                 numbers.extend(busy(stage).await?);
             }

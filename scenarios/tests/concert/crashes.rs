@@ -3,9 +3,12 @@
 //!
 //! A dead member stays in its group until its session has timed out, after six seconds: most of the time of these stories.
 
+use std::process::Command;
+
 use fixtures::concert::{self, Concert, Failpoint, Held, PRICE};
 use fixtures::payment::{Action, Match};
 use fixtures::{CallError, Refusal, Stage};
+use greenroom::binaries;
 use greenroom::scenario::{Failure, Verdict, eventually};
 
 use crate::books;
@@ -40,6 +43,18 @@ async fn all_given_back(stage: &Stage<'_, Concert>, held: &Held) -> Verdict {
     assert_eq!(both_balances(stage, held.buyer.id).await?, ("100000".to_owned(), "100000".to_owned()));
     assert_eq!(holders(stage, held.reservation.seat_id).await?, []);
     books::balance(stage, &[(held.buyer.id, 100_000)]).await
+}
+
+/// Goal: a failpoint that does not exist is no failpoint that is never reached.
+#[test]
+fn an_unknown_failpoint_is_told() -> Verdict {
+    binaries::build_variant("concert-service/failpoints", "concert-service-failpoints")?;
+    let mut service = Command::new(binaries::built()?.join("concert-service-failpoints"));
+    let ended = service.env("FAILPOINTS", "after-commit=return;after-sent=return").output()?;
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("after-sent=return") && said.contains("after-commit, before-row, after-send"), "{said}");
+    Ok(())
 }
 
 /// Goal: a payment that was committed is sent, though nobody was told to; and who got no answer does not pay twice.

@@ -13,12 +13,12 @@ const ID: &str = "metricId";
 
 /// Goal: what is wrong is told to its sender or put aside with its cause, becomes no metric, and holds up nothing; the good
 /// go when they are old enough, and not before.
-/// Method: a sender that flushes what is 2 s old: [`malformed_records_are_put_aside`], [`what_is_no_text_is_refused`], and
+/// Method: a sender that flushes what is 4 s old: [`malformed_records_are_put_aside`], [`what_is_no_text_is_refused`], and
 /// one good call of each route.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
-    let flush_age = Duration::from_secs(2);
-    metrics::adjusted().variable("FLUSH_AGE", "2s").scenario(async |stage| {
+    let flush_age = Duration::from_secs(4);
+    metrics::adjusted().variable("FLUSH_AGE", "4s").scenario(async |stage| {
         stage.environment().expect_complaint("store", "put aside");
         let mut calls = malformed_records_are_put_aside(stage).await?;
         what_is_no_text_is_refused(stage).await?;

@@ -18,6 +18,7 @@ fn a_broker_outage_leaves_no_upload_open() -> Verdict {
     subtasks::adjusted().layout(Layout::Separate).scenario(async |stage| {
         stage.environment().expect_complaint("subtask-api", "not published");
         stage.environment().expect_complaint("subtask-worker", "shut out of the consumer group");
+        stage.environment().expect_complaint("subtask-worker", "answer not acknowledged, trying again");
         let mut subtasks = Vec::new();
         for number in 0..12 {
             subtasks.push(stage.api.create(&format!("Result {number}")).await?);

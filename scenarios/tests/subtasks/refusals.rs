@@ -115,7 +115,7 @@ async fn refuses_what_is_no_object(api: &SubtaskClient, path: &str) -> Verdict {
     refuses(api, path, b"\xff\xfe", "The body must be UTF-8").await
 }
 
-/// What does not exist is 404 and an id that is none is 400, either with the field named.
+/// An id that nothing has is 404 and one that is none is 400, either with the field named; so is 404 a route that is none.
 async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdict {
     for route in ["/queueUploadResult", "/queueUploadResult/event"] {
         let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;
@@ -126,7 +126,7 @@ async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdic
         ("/subtasks/4711", (404, "SUBTASK_001"), "no subtaskId is 4711"),
         ("/subtasks/first", (400, "COMMON_400"), "subtaskId must be"),
         ("/subtasks/99999999999", (400, "COMMON_400"), "subtaskId must be"),
-        ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002"), "Upload not found"),
+        ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002"), "no uploadId is 7f2c1a1e-"),
         ("/uploads/first", (400, "COMMON_400"), "uploadId must be a UUID"),
         ("/nowhere", (404, "COMMON_404"), ""),
     ] {
