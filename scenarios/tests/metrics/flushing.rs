@@ -10,7 +10,7 @@ use greenroom::observe::Codec;
 use greenroom::scenario::{Failure, Verdict, eventually};
 use greenroom::supervisor::protocol::PartSignal;
 
-use crate::{of_each_route, reached};
+use crate::{of_each_route, on_the_wire, reached};
 
 /// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
 /// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
@@ -182,17 +182,6 @@ async fn what_arrives_during_a_flush_is_stored_once(stage: &mut Stage<'_, Metric
     assert_eq!((status.acknowledged, status.failed_attempts), (calls.len(), 0));
     assert_eq!(on_the_wire(stage).await?, before_more + came);
     Ok(())
-}
-
-/// How many records are stored in all topics, in groups of ten at most.
-async fn on_the_wire(stage: &Stage<'_, Metrics>) -> Result<usize, Failure> {
-    let mut records = 0;
-    for route in Route::ALL {
-        let batches = stage.batches(route.topic()).await?;
-        assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
-        records += batches.iter().map(|batch| batch.records).sum::<usize>();
-    }
-    Ok(records)
 }
 
 /// Goal: a store that dies takes nothing with it and stores nothing twice.

@@ -8,9 +8,10 @@ mod refusals;
 
 use std::ops::RangeInclusive;
 
-use fixtures::metrics::{Call, Route, SenderClient, Status};
+use fixtures::Stage;
+use fixtures::metrics::{Call, Metrics, Route, SenderClient, Status};
 use greenroom::runtime::Waited;
-use greenroom::scenario::eventually;
+use greenroom::scenario::{Failure, eventually};
 
 /// One call of each route for each of these lengths.
 fn of_each_route(text_lengths: RangeInclusive<usize>) -> Vec<Call> {
@@ -25,4 +26,15 @@ async fn reached(sender: &SenderClient, missing: &str, state: impl Fn(&Status) -
         Err(error) => Err(error.to_string()),
     })
     .await
+}
+
+/// How many records are stored in all topics, in groups of ten at most.
+async fn on_the_wire(stage: &Stage<'_, Metrics>) -> Result<usize, Failure> {
+    let mut records = 0;
+    for route in Route::ALL {
+        let batches = stage.batches(route.topic()).await?;
+        assert!(batches.iter().all(|batch| batch.records <= 10), "a group has more than ten: {batches:?}");
+        records += batches.iter().map(|batch| batch.records).sum::<usize>();
+    }
+    Ok(records)
 }

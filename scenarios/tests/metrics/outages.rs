@@ -7,7 +7,7 @@ use fixtures::metrics::{self, Call, Route, SENDER};
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::spec::Layout;
 
-use crate::{of_each_route, reached};
+use crate::{of_each_route, on_the_wire, reached};
 
 /// Goal: a broker's death and return lose nothing and double nothing.
 /// Method: a broker is killed when the first metrics are acknowledged, and calls are made until it is dead; more are made and
@@ -82,11 +82,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         stage.resume_brokers().await?;
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
-        let mut on_the_wire = 0;
-        for route in Route::ALL {
-            on_the_wire += stage.batches(route.topic()).await?.iter().map(|batch| batch.records).sum::<usize>();
-        }
-        assert!(on_the_wire > 30, "nothing was taken twice, so that the store had nothing to recognise");
+        assert!(on_the_wire(stage).await? > 30, "nothing was taken twice, so that the store had nothing to recognise");
         let again = Call { route: Route::First, text_length: 21 };
         stage.sender.call(again.route, again.text_length).await?;
         calls.push(again);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fixtures::Adjustments;
 use fixtures::concert::{self, Concert, Defect, PRICE};
 use fixtures::payment::{Action, Match};
-use greenroom::scenario::{Verdict, eventually};
+use greenroom::scenario::{Failure, Verdict, eventually};
 
 use super::{catches, law};
 use crate::answers::approve;
@@ -31,7 +31,8 @@ fn asked_for_again(adjustments: Adjustments<Concert>) -> Verdict {
         if let Err(stuck) = stage.environment().settle(RECOVERED_WITHIN).await {
             let (states, records) = (outbox(stage).await?, stage.records("payment").await?.len());
             let stuck = greenroom::report::chain(&stuck);
-            return law(false, || format!("the payment is {states:?} and was asked for {records} times: {stuck}"));
+            let told = format!("the payment is {states:?} and was asked for {records} times: {stuck}");
+            return Err(Failure::new(told));
         }
 
         let seen = Box::pin(stage.observe()).await?;
