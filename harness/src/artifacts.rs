@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 pub use error::PrepareError;
 
 use crate::spec::Layout;
-use crate::toolchain::{Jdk, Kafka, Toolchain};
+use crate::toolchain::{Jdk, Kafka, PartImages, Toolchain};
 use store::Store;
 
 /// How to prepare.
@@ -90,7 +90,7 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
             Layout::Separate => kafka.separate_archive = Some(archive),
         }
     }
-    Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis })
+    Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis, images: PartImages::default() })
 }
 
 /// The JDK that environments use here: the newest installed one, unless `GREENROOM_JAVA_HOME` names another.

@@ -1,7 +1,8 @@
 //! Environments whose infrastructure runs in containers of this machine's engine.
 //!
-//! The plan is the same as for processes: what an image holds lies in it at the same paths as here
-//! ([`images`]), so that a part runs the same command, with the environment's directory at the same path. The containers
+//! The plan is the same as for processes: what an image of ours holds lies in it at the same paths as here
+//! ([`images`]), so that a part runs the same command, with the environment's directory at the same path. Where a list says
+//! so ([`pinned`]), a part runs in an image that others have made. The containers
 //! of an environment share the network and the process ids of a first one, which reads its input: when the supervisor
 //! ends in any way, that input closes, the first container ends, and the kernel ends all others. Programs of the
 //! system stay processes of this machine, unless one of them is an image: then all are in that network.
@@ -14,6 +15,7 @@ mod container;
 mod engine;
 mod error;
 pub mod images;
+pub mod pinned;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ use tokio::io::AsyncWriteExt as _;
 pub use engine::{Engine, host};
 pub use error::EngineError;
 
-use crate::plan::{Part, Plan, PlannedContainer};
+use crate::plan::{ImageKind, Part, Plan, PlannedContainer};
 use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};
 use crate::toolchain::UNPRIVILEGED_ID;
 use container::{Container, FirstProcess, Held, Own, Place, Running};
@@ -72,17 +74,18 @@ impl Containers {
         let under_way = processes.prepare().ok_or(SpawnError::Closed)?;
         let contained = plan.parts.iter().filter(|part| part.container.is_some());
         let ports: Vec<u16> = contained.flat_map(|part| part.addresses.iter().map(|at| at.port())).collect();
-        let containers = plan.parts.iter().filter_map(|part| part.container.clone());
-        let (foreign, own): (Vec<_>, Vec<_>) = containers.partition(|container| container.is_foreign);
-        let Some(PlannedContainer { image, .. }) = own.into_iter().next() else { return Ok(()) };
+        let planned: Vec<_> = plan.parts.iter().filter_map(|part| part.container.clone()).collect();
+        let own = planned.iter().find(|container| container.kind != ImageKind::Service);
+        let Some(PlannedContainer { image, .. }) = own.cloned() else { return Ok(()) };
         let (containers, address) = (Arc::clone(self), plan.site.backstage);
+        if planned.iter().any(|container| container.kind == ImageKind::Others) {
+            self.write_users()?;
+        }
         let opening = tokio::spawn(async move {
             let _under_way = under_way;
-            // Ours are asked for at once; one of somebody else's only when all the rest is ready.
-            for PlannedContainer { image, .. } in foreign {
-                if !containers.engine.has(&image).await? {
-                    return Err(EngineError::NoImage { image });
-                }
+            // Ours are asked for at once, and tell by their names what they hold; a service only when all the rest is ready.
+            for PlannedContainer { image, digest, .. } in planned.iter().filter(|one| one.kind != ImageKind::Built) {
+                containers.engine.holds(image, digest.as_deref()).await?;
             }
             let place = Place::First { address, ports: &ports };
             let mut first = containers.container(&image, place);
@@ -120,7 +123,9 @@ impl Containers {
         let mut container = self.container(&planned.image, Place::With { first: &first });
         container.variables = part.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         container.reads = &planned.reads;
-        let own = container.own.take().filter(|_| !planned.is_foreign);
+        let users = self.users();
+        container.users = (planned.kind == ImageKind::Others).then_some(users.as_path());
+        let own = container.own.take().filter(|_| planned.kind != ImageKind::Service);
         container.own = own.map(|own| Own {
             command: part.command.clone(),
             directory: &part.directory,
@@ -159,6 +164,22 @@ impl Containers {
         self.engine.end(first, &self.environment).await
     }
 
+    /// Writes who there is, for images of others: `initdb` wants a name for whom it runs as.
+    fn write_users(&self) -> Result<(), SpawnError> {
+        let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let nobody = UNPRIVILEGED_ID;
+        let mut users = format!("root:x:0:0::/:/bin/sh\nnobody:x:{nobody}:{nobody}::/:/bin/sh\n");
+        if !user.is_root() {
+            users.push_str(&format!("greenroom:x:{user}:{group}::/:/bin/sh\n"));
+        }
+        let path = self.users();
+        std::fs::write(&path, users).map_err(|source| SpawnError::Users { path, source })
+    }
+
+    fn users(&self) -> PathBuf {
+        self.directory.join("users")
+    }
+
     /// A container of this environment that reads its input until it closes.
     fn container<'a>(&'a self, image: &'a str, place: Place<'a>) -> Container<'a> {
         Container {
@@ -171,6 +192,7 @@ impl Containers {
             }),
             variables: Vec::new(),
             reads: &[],
+            users: None,
             environment: &self.environment,
             house: &self.house,
             supervisor: &self.supervisor,

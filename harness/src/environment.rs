@@ -14,7 +14,8 @@ use std::time::Duration;
 use crate::artifacts::{self, PrepareError, PrepareOptions};
 use crate::audit::{Audit, Complaint, Unexpected};
 use crate::binaries::{self, BinariesError, GREENROOM};
-use crate::docker;
+use crate::docker::pinned::PinnedError;
+use crate::docker::{self, pinned};
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Runtime, Scope};
 use crate::runtime::Waited;
@@ -62,6 +63,9 @@ pub enum EnvironmentError {
     /// Something that it is made from is missing.
     #[error("failed to prepare what an environment is made from")]
     Prepare(#[from] PrepareError),
+    /// The list of images cannot be used.
+    #[error("failed to choose the images of containers")]
+    Images(#[from] PinnedError),
     /// The workspace's binaries are missing.
     #[error("failed to build the programs of the environment")]
     Binaries(#[from] BinariesError),
@@ -137,8 +141,11 @@ impl Environment {
             let toolchain = artifacts::prepare(&PrepareOptions { offline, ..PrepareOptions::default() }, &mut |_| {})?;
             Ok::<_, EnvironmentError>((binaries, toolchain))
         });
-        let (binaries, toolchain) = preparing.await??;
+        let (binaries, mut toolchain) = preparing.await??;
         let workspace = Workspace::here()?;
+        if runtime == Runtime::Docker {
+            toolchain.images = pinned::chosen(&workspace.root)?;
+        }
         let binary = binaries.join(GREENROOM);
         let order = Order {
             spec: spec.clone(),

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: the machine. Nothing here reads a file, a port or the clock.
 
+mod others;
 mod part;
 pub mod template;
 #[cfg(test)]
@@ -80,8 +81,15 @@ impl Site {
 
     /// The container of a broker or a store.
     pub(crate) fn contained(&self, image: Image) -> Option<PlannedContainer> {
-        let container = PlannedContainer { image: image.name, is_foreign: false, reads: Vec::new() };
+        let container = PlannedContainer::built(image, Vec::new());
         (self.runtime == Runtime::Docker).then_some(container)
+    }
+}
+
+impl PlannedContainer {
+    /// Of an image that is built here.
+    fn built(image: Image, reads: Vec<PathBuf>) -> Self {
+        Self { image: image.name, digest: None, kind: ImageKind::Built, reads }
     }
 }
 
@@ -159,10 +167,24 @@ pub struct Part {
 pub struct PlannedContainer {
     /// Its image.
     pub image: String,
-    /// Whether the image says by itself what runs, as whom and where.
-    pub is_foreign: bool,
-    /// Directories of this machine that it reads at the same paths, beside the environment's own, which it writes too.
+    /// What the image must hold, as `sha256:…`; anything, where absent.
+    pub digest: Option<String>,
+    /// Whose the image is.
+    pub kind: ImageKind,
+    /// Directories and files of this machine that it reads at the same paths, beside the environment's own, which it writes too.
     pub reads: Vec<PathBuf>,
+}
+
+/// Whose an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageKind {
+    /// Built here, of what this machine has prepared.
+    Built,
+    /// Made by others; a broker or a store runs in it as the plan says.
+    Others,
+    /// Somebody else's service: the image says by itself what runs, as whom and where.
+    Service,
 }
 
 /// What a part is; decides how it is known to be ready and how it ends.

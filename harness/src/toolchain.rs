@@ -19,6 +19,31 @@ pub struct Toolchain {
     pub postgres: Postgres,
     /// The Redis server.
     pub redis: Redis,
+    /// Images that parts run in instead of those that are built of all this.
+    #[serde(default)]
+    pub images: PartImages,
+}
+
+/// Images that others have made, for parts that shall run in them where they run in containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartImages {
+    /// For the brokers.
+    pub kafka: Option<PartImage>,
+    /// For PostgreSQL.
+    pub postgres: Option<PartImage>,
+    /// For Redis.
+    pub redis: Option<PartImage>,
+}
+
+/// An image that others have made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartImage {
+    /// Its name and tag, such as `postgres:17`.
+    pub name: String,
+    /// What it must hold, as `sha256:…`; anything, where absent.
+    pub digest: Option<String>,
+    /// Its directory of Kafka's jars; of no meaning for other parts.
+    pub jars: PathBuf,
 }
 
 /// An installed JDK.

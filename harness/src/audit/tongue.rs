@@ -4,6 +4,10 @@ use crate::node::LATE_HEARTBEATS;
 use crate::plan::Kind;
 use crate::wire::READY_TOPIC;
 
+/// What a controller says of an event that took it two seconds and more (`EventPerformanceMonitor`, Apache Kafka 4.3): news
+/// of the machine, on which it stood still that long.
+const SLOW_EVENT: &str = "Exceptionally slow controller event";
+
 /// What PostgreSQL says when a client ends while it is being answered: news of the client, whose own end tells it.
 const CLIENT_LOST: &str = "FATAL:  connection to client lost";
 
@@ -49,7 +53,7 @@ impl Tongue {
             Self::Kafka => {
                 let names = |text: &&str| line.contains(*text);
                 // The topic is our own, made and removed around the beginning of a story.
-                let ours = line.contains(READY_TOPIC) || LATE_HEARTBEATS.iter().any(names);
+                let ours = line.contains(READY_TOPIC) || LATE_HEARTBEATS.iter().any(names) || line.contains(SLOW_EVENT);
                 ["] WARN ", "] ERROR "].iter().any(names) && !ours
             }
             Self::Postgres => {
@@ -96,7 +100,8 @@ mod tests {
         assert!(Tongue::Kafka.complains(kafka) && !Tongue::Kafka.complains(&kafka.replace("WARN", "INFO")));
         let late =
             "processExpiredBrokerHeartbeat: controller event queue overloaded. Timed out heartbeat from broker 2.";
-        assert!(!Tongue::Kafka.complains(&kafka.replace("text", late)));
+        let slow = "Exceptionally slow controller event writeNoOpRecord(1745314928) took 2103 ms.";
+        assert!([late, slow].iter().all(|text| !Tongue::Kafka.complains(&kafka.replace("text", text))));
         assert!(!Tongue::Kafka.complains(&kafka.replace("text", "Received an error for partition greenroom.ready-0")));
         let postgres = "2026-11-25 19:32:10.659 UTC [1666] FATAL:  the database system is starting up";
         assert!(Tongue::Postgres.complains(postgres) && !Tongue::Postgres.complains(&postgres.replace("FATAL", "LOG")));

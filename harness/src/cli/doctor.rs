@@ -163,14 +163,20 @@ fn images() -> Result<String, String> {
     let options = PrepareOptions { offline: true, ..PrepareOptions::default() };
     let toolchain = artifacts::prepare(&options, &mut |_| {});
     let toolchain = toolchain.map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))?;
+    let workspace = Workspace::here().map_err(|error| greenroom::report::chain(&error))?;
+    let images = docker::pinned::chosen(&workspace.root);
+    let images = images.map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))?;
+    let ours = docker::images::all(&toolchain).into_iter().zip([&images.kafka, &images.postgres, &images.redis]);
     asked(async {
         let engine = Engine::here().await?;
         let mut names = Vec::new();
-        for image in docker::images::all(&toolchain) {
-            if !engine.has(&image.name).await? {
-                return Err(EngineError::NoImage { image: image.name });
-            }
-            names.push(image.name);
+        for (ours, others) in ours {
+            let (name, digest) = match others {
+                Some(others) => (others.name.clone(), others.digest.as_deref()),
+                None => (ours.name, None),
+            };
+            engine.holds(&name, digest).await?;
+            names.push(name);
         }
         Ok(names.join(", "))
     })

@@ -1,4 +1,4 @@
-//! `images`: what containers are made from, built here over any base.
+//! `images`: what containers are made from, built here over any base or fetched from a registry.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use greenroom::binaries;
 use greenroom::docker::images::{self, Image};
+use greenroom::docker::pinned::{Listed, Pinned, Source};
 use greenroom::docker::{Engine, EngineError};
 use greenroom::report::Problem;
 use greenroom::supervisor::state::Workspace;
@@ -36,22 +37,10 @@ pub(crate) enum Images {
         #[arg(long, value_name = "IMAGE")]
         base: Option<String>,
     },
+    /// Fetch the images of others that `docker/images.toml` lists, from their registries.
+    Pull,
     /// List them, and whether they are there.
     List,
-}
-
-/// What `docker/images.toml` says.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pinned {
-    base: Base,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Base {
-    image: String,
-    version: String,
 }
 
 impl Images {
@@ -59,6 +48,7 @@ impl Images {
         match self {
             Self::Build { base, offline } => build(base, offline)?,
             Self::Program { name, base } => program(&name, base)?,
+            Self::Pull => pull()?,
             Self::List => list()?,
         }
         Ok(ExitCode::SUCCESS)
@@ -129,8 +119,45 @@ fn base_or_pinned(base: Option<String>) -> anyhow::Result<String> {
     if let Some(base) = base {
         return Ok(base);
     }
-    let pinned: Pinned = toml::from_str(&read("images.toml")?).context("read docker/images.toml")?;
-    Ok(format!("{}:{}", pinned.base.image, pinned.base.version))
+    Ok(pinned()?.base.name())
+}
+
+/// The list of images of this workspace.
+fn pinned() -> anyhow::Result<Pinned> {
+    let root = Workspace::here()?.root;
+    Pinned::of(&root)?.with_context(|| format!("there is no docker/images.toml in {}", root.display()))
+}
+
+fn pull() -> anyhow::Result<()> {
+    let pinned = pinned()?;
+    if pinned.listed().next().is_none() {
+        say("docker/images.toml lists no images of others; nothing was fetched");
+    }
+    block_on(async {
+        let engine = Engine::here().await.map_err(advised)?;
+        for (part, Listed { image, version, digest, from, .. }) in pinned.listed() {
+            let name = format!("{image}:{version}");
+            say(&format!("fetching {name}"));
+            let pulled = engine.pull(image, version, digest.as_deref(), |line| say(&format!("  {line}"))).await;
+            pulled.map_err(|error| unfetched(&error))?;
+            engine.holds(&name, digest.as_deref()).await.map_err(advised)?;
+            let digests = engine.digests_of(&name).await.map_err(advised)?.unwrap_or_default();
+            match (digest, digests.first()) {
+                (None, Some(found)) => say(&format!("  to pin it, write `digest = \"{found}\"` below [{part}]")),
+                _ => say("  it is the one that is pinned"),
+            }
+            if *from == Source::Build {
+                say(&format!("  {part} runs in the one that is built here; `from = \"registry\"` chooses this one"));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Why an image could not be fetched, with what can be done about it.
+fn unfetched(error: &EngineError) -> anyhow::Error {
+    let hint = "is its registry reachable from here, and the name right? `cargo xtask images build` needs none";
+    Problem::from_error(error).hint(hint).into()
 }
 
 /// A file of `docker/`.
@@ -140,7 +167,7 @@ fn read(name: &str) -> anyhow::Result<String> {
 }
 
 fn list() -> anyhow::Result<()> {
-    let toolchain = prepare(true)?;
+    let (workspace, toolchain) = (Workspace::here()?, prepare(true)?);
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
         let mut table = Table::new();
@@ -149,6 +176,16 @@ fn list() -> anyhow::Result<()> {
             let there = engine.has(&image.name).await.map_err(advised)?;
             let contents: Vec<_> = image.contents.iter().map(|path| path.display().to_string()).collect();
             table.add_row([image.name, if there { "there" } else { "missing" }.to_owned(), contents.join("\n")]);
+        }
+        for (part, listed) in Pinned::of(&workspace.root)?.iter().flat_map(Pinned::listed) {
+            let state = match engine.holds(&listed.name(), listed.digest.as_deref()).await {
+                Ok(()) => "there",
+                Err(EngineError::NoImage { .. }) => "missing",
+                Err(EngineError::OtherImage { .. }) => "another one",
+                Err(error) => return Err(advised(error)),
+            };
+            let used = if listed.from == Source::Registry { "runs" } else { "could run" };
+            table.add_row([listed.name(), state.to_owned(), format!("{used} {part}, made by others")]);
         }
         answer(&table.to_string());
         Ok(())

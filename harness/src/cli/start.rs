@@ -12,6 +12,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use greenroom::artifacts::{self, PrepareOptions, ProgressState};
 use greenroom::binaries;
+use greenroom::docker::pinned;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Plan, Site};
@@ -179,7 +180,8 @@ impl PlanCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let workspace = Workspace::here()?;
         let spec = self.wanted.spec(&workspace)?;
-        let toolchain = prepare(self.wanted.offline)?;
+        let mut toolchain = prepare(self.wanted.offline)?;
+        toolchain.images = pinned::chosen(&workspace.root)?;
         let site = Site {
             environment: format!("{}-0-0", spec.name),
             supervisor: "none".to_owned(),

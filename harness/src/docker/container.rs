@@ -24,6 +24,9 @@ pub(super) const HOUSE_LABEL: &str = "greenroom.house";
 /// Bears the identity of that supervisor: others live in the same directory after it.
 pub(super) const SUPERVISOR_LABEL: &str = "greenroom.supervisor";
 
+/// Where a container looks for who there is.
+const USERS: &str = "/etc/passwd";
+
 /// What a container is made of.
 pub(super) struct Container<'a> {
     pub(super) image: &'a str,
@@ -31,8 +34,10 @@ pub(super) struct Container<'a> {
     pub(super) own: Option<Own<'a>>,
     /// Variables, as `NAME=value`.
     pub(super) variables: Vec<String>,
-    /// Directories of this machine that it sees at the same path and may not change.
+    /// Directories and files of this machine that it sees at the same path and may not change.
     pub(super) reads: &'a [PathBuf],
+    /// File of this machine that tells it who there is, instead of its image's.
+    pub(super) users: Option<&'a Path>,
     pub(super) environment: &'a str,
     pub(super) house: &'a Path,
     pub(super) supervisor: &'a str,
@@ -117,13 +122,13 @@ impl FirstProcess {
 
 /// What the engine is told to make.
 pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
-    let mount = |path: &Path, read_only| {
-        let path = Some(path.display().to_string());
-        let (source, target) = (path.clone(), path);
+    let mount = |path: &Path, at: &Path, read_only| {
+        let (source, target) = (Some(path.display().to_string()), Some(at.display().to_string()));
         Mount { typ: Some(MountTypeEnum::BIND), source, target, read_only: Some(read_only), ..Mount::default() }
     };
-    let mut mounts: Vec<_> = container.own.iter().map(|own| mount(own.writes, false)).collect();
-    mounts.extend(container.reads.iter().map(|path| mount(path, true)));
+    let mut mounts: Vec<_> = container.own.iter().map(|own| mount(own.writes, own.writes, false)).collect();
+    mounts.extend(container.reads.iter().map(|path| mount(path, path, true)));
+    mounts.extend(container.users.map(|path| mount(path, Path::new(USERS), true)));
     let mut host = HostConfig { auto_remove: Some(true), mounts: Some(mounts), ..HostConfig::default() };
     let mut exposed = None;
     match &container.place {

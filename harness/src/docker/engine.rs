@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, ImageInspect};
 use bollard::query_parameters::{
-    AttachContainerOptions, BuildImageOptions, CreateContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StartContainerOptions, WaitContainerOptions,
+    AttachContainerOptions, BuildImageOptions, CreateContainerOptions, CreateImageOptions, ListContainersOptions,
+    RemoveContainerOptions, StartContainerOptions, TagImageOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
@@ -132,6 +132,62 @@ impl Engine {
         Ok(self.labels_of(image).await?.is_some())
     }
 
+    /// Makes sure that it has an image, and that this is the one of the digest, where one is given.
+    ///
+    /// # Errors
+    /// It has none, or another one; or it does not answer.
+    pub async fn holds(&self, image: &str, digest: Option<&str>) -> Result<(), EngineError> {
+        let found = self.digests_of(image).await?;
+        let found = found.ok_or_else(|| EngineError::NoImage { image: image.to_owned() })?;
+        match digest {
+            Some(wanted) if found.iter().all(|one| one != wanted) => Err(EngineError::OtherImage {
+                image: image.to_owned(),
+                wanted: wanted.to_owned(),
+                found: found.join(", "),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// By which digests an image is known, if there is one: those that registries gave it first, and its own id last.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn digests_of(&self, image: &str) -> Result<Option<Vec<String>>, EngineError> {
+        let Some(found) = self.inspect(image).await? else { return Ok(None) };
+        let given = found.repo_digests.unwrap_or_default();
+        let given = given.iter().filter_map(|name| Some(name.split_once('@')?.1.to_owned()));
+        Ok(Some(given.chain(found.id).collect()))
+    }
+
+    /// Fetches an image from its registry, by its digest where one is given; `step` hears what the engine says.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or has no such image, or the engine does not answer.
+    pub async fn pull(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: Option<&str>,
+        mut step: impl FnMut(&str),
+    ) -> Result<(), EngineError> {
+        let from = digest.map_or_else(|| format!("{repository}:{tag}"), |digest| format!("{repository}@{digest}"));
+        let options = CreateImageOptions { from_image: Some(from.clone()), ..CreateImageOptions::default() };
+        let mut pulling = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        while let Some(told) = pulling.next().await {
+            let told = told.map_err(failed(&format!("fetch the image {from}")))?;
+            // Every layer tells of every piece of it; only what stands for itself is of interest.
+            if let Some(line) = told.status.filter(|_| told.id.is_none()) {
+                step(&line);
+            }
+        }
+        if digest.is_some() {
+            let named = TagImageOptions { repo: Some(repository.to_owned()), tag: Some(tag.to_owned()) };
+            self.docker.tag_image(&from, Some(named)).await.map_err(failed(&format!("name the image {from}")))?;
+        }
+        Ok(())
+    }
+
     /// Whether it has an image that was built over this base.
     ///
     /// # Errors
@@ -143,8 +199,14 @@ impl Engine {
 
     /// The labels of an image, if there is one.
     async fn labels_of(&self, image: &str) -> Result<Option<HashMap<String, String>>, EngineError> {
+        let found = self.inspect(image).await?;
+        Ok(found.map(|found| found.config.and_then(|config| config.labels).unwrap_or_default()))
+    }
+
+    /// What the engine knows of an image, if there is one.
+    async fn inspect(&self, image: &str) -> Result<Option<ImageInspect>, EngineError> {
         match self.docker.inspect_image(image).await {
-            Ok(found) => Ok(Some(found.config.and_then(|config| config.labels).unwrap_or_default())),
+            Ok(found) => Ok(Some(found)),
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(source) => Err(EngineError::Failed { action: format!("look for the image {image}"), source }),
         }

@@ -48,6 +48,16 @@ pub enum EngineError {
         /// The image.
         image: String,
     },
+    /// An image is another one than it should be.
+    #[error("the image {image} is not the one of {wanted}: here it is {found}")]
+    OtherImage {
+        /// The image.
+        image: String,
+        /// Its digest, as it should be.
+        wanted: String,
+        /// Those that it is known by here.
+        found: String,
+    },
     /// The container whose network and process ids the others share has ended.
     #[error("the first container of the environment has ended")]
     NoFirst,
@@ -82,7 +92,14 @@ impl EngineError {
                  `--runtime docker`"
             }
             Self::TooOld { .. } => "update the engine, or do without `--runtime docker`",
-            Self::NoImage { .. } => "`cargo xtask images build` makes ours; get another one with `docker pull`",
+            Self::NoImage { .. } => {
+                "`cargo xtask images build` makes ours, and `cargo xtask images pull` fetches those that docker/images.toml \
+                 lists; get another one with `docker pull`"
+            }
+            Self::OtherImage { .. } => {
+                "`cargo xtask images pull` fetches the one that is pinned; if the one that is here is right, pin it in \
+                 docker/images.toml"
+            }
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
             Self::Failed { source: Error::DockerResponseServerError { message, .. }, .. } => advice_on(message),
             Self::Failed { source, .. } if is_absent(source) => ABSENT,

@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use super::template::Names;
-use super::{BROKERS, Kind, Part, PlanError, PlannedContainer, PlannedCopy, PlannedFile, Runtime, Site, instance_name};
+use super::{
+    BROKERS, ImageKind, Kind, Part, PlanError, PlannedContainer, PlannedCopy, PlannedFile, Runtime, Site,
+    instance_name, others,
+};
 use crate::docker::images;
 use crate::link::{Carries, PlannedLink};
 use crate::node::{self, NodeSettings};
@@ -64,7 +67,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
     command.extend(node::jvm_arguments(kafka.layout, toolchain));
     command.extend(properties);
     let at = |id: &u16| SocketAddrV4::new(site.address, client_ports[usize::from(*id) - 1]);
-    Part {
+    let part = Part {
         name: name.to_owned(),
         kind: Kind::Kafka,
         version: format!("Apache Kafka {} on JDK {}", toolchain.kafka.version, toolchain.jdk.version),
@@ -77,13 +80,14 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         variables: identity(site),
         directory: site.directory.clone(),
         log: log(site, name),
-    }
+    };
+    others::kafka(part, kafka.layout, toolchain, site)
 }
 
 /// The PostgreSQL part.
 pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Site) -> Part {
     let data = site.directory.join("postgres");
-    let settings = [
+    let mut settings = vec![
         format!("listen_addresses={}", site.listen()),
         format!("port={}", postgres.port),
         // Clients come over TCP only; a socket file would be one more thing to name and remove.
@@ -100,20 +104,20 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         "timezone=UTC".to_owned(),
         "log_timezone=UTC".to_owned(),
     ];
-    let files = match site.runtime {
-        Runtime::Process => Vec::new(),
+    let mut files = Vec::new();
+    if site.runtime == Runtime::Docker {
         // The engine's own address is where clients come from.
-        Runtime::Docker => {
-            vec![PlannedFile { path: data.join("pg_hba.conf"), content: "host all all 0.0.0.0/0 trust\n".to_owned() }]
-        }
-    };
+        let path = site.directory.join("pg_hba.conf");
+        settings.push(format!("hba_file={}", path.display()));
+        files.push(PlannedFile { path, content: "host all all 0.0.0.0/0 trust\n".to_owned() });
+    }
     let mut command = vec![
         toolchain.postgres.home.join("bin/postgres").display().to_string(),
         "-D".to_owned(),
         data.display().to_string(),
     ];
     command.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
-    Part {
+    let part = Part {
         name: "postgres".to_owned(),
         kind: Kind::Postgres { database: postgres.database.clone(), user: postgres.user.clone() },
         version: format!("PostgreSQL {}", toolchain.postgres.version),
@@ -124,9 +128,10 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         container: site.contained(images::postgres(toolchain)),
         command,
         variables: identity(site),
-        directory: data,
+        directory: data.clone(),
         log: log(site, "postgres"),
-    }
+    };
+    others::postgres(part, &data, toolchain, site)
 }
 
 /// The Redis part.
@@ -140,7 +145,7 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
         // It would refuse clients that do not come from a loopback address, and the engine brings them from its own.
         command.extend(["--protected-mode", "no"]);
     }
-    Part {
+    let part = Part {
         name: "redis".to_owned(),
         kind: Kind::Redis,
         version: format!("Redis {}", toolchain.redis.version),
@@ -153,18 +158,18 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
         variables: identity(site),
         directory,
         log: log(site, "redis"),
-    }
+    };
+    others::redis(part, toolchain, site)
 }
 
 /// The container of a program, where one of them is an image: what it calls has to be in the same network, but for a
 /// command of this machine.
 pub(super) fn container(program: &ProgramSpec, toolchain: &Toolchain, site: &Site) -> Option<PlannedContainer> {
     match (&program.image, &program.binary) {
-        (Some(image), _) => Some(PlannedContainer { image: image.clone(), is_foreign: true, reads: Vec::new() }),
-        (None, Some(_)) => {
-            let image = images::redis(toolchain).name;
-            Some(PlannedContainer { image, is_foreign: false, reads: vec![site.binaries.clone()] })
+        (Some(image), _) => {
+            Some(PlannedContainer { image: image.clone(), digest: None, kind: ImageKind::Service, reads: Vec::new() })
         }
+        (None, Some(_)) => Some(PlannedContainer::built(images::redis(toolchain), vec![site.binaries.clone()])),
         (None, None) => None,
     }
 }

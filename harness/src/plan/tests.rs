@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Plan, Runtime, Scope, Site};
 use crate::spec::{self, Layout, Links, Spec};
-use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, Postgres, Redis, Toolchain};
+use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Toolchain};
 
 const DESCRIPTION: &str = r#"
 name = "example"
@@ -69,6 +69,7 @@ fn toolchain() -> Toolchain {
             data_template: "/cache/postgres-data".into(),
         },
         redis: Redis { binary: "/cache/redis/redis-server".into(), version: "6.2.6".to_owned() },
+        images: PartImages::default(),
     }
 }
 
@@ -149,4 +150,28 @@ fn contained() {
 
     let refused = contained(&Spec { links: Links::All, ..spec }).expect_err("brokers are not reached there");
     assert!(refused.to_string().contains("links between brokers need brokers that are processes"), "{refused}");
+}
+
+/// Goal: a part in an image of others runs with the settings of ours, and with nothing that only our images hold; the
+/// others stay as they are.
+#[test]
+fn in_images_of_others() {
+    let image = |name: &str| Some(PartImage { name: name.to_owned(), digest: None, jars: "/opt/kafka/libs".into() });
+    let images = PartImages { kafka: image("apache/kafka:4.3.1"), postgres: image("postgres:16"), redis: None };
+    let mut toolchain = Toolchain { images, ..toolchain() };
+    toolchain.kafka.classpath.extend(["/cache/jars/greenroom-launcher.jar".into(), "/cache/jars/slf4j-api.jar".into()]);
+    let site = |runtime| Site { runtime, ..site() };
+    let plan = |runtime| {
+        Plan::new(&example(), Scope::Infrastructure, &toolchain, site(runtime)).expect("the example can be planned")
+    };
+    let there = plan(Runtime::Docker);
+    let parts = ["kafka", "postgres"].map(|name| {
+        let part = there.part(name).expect("it has the part");
+        (&part.version, &part.directories, &part.copies, &part.container, &part.command)
+    });
+    insta::assert_debug_snapshot!(parts);
+    let redis = there.part("redis").and_then(|part| part.container.as_ref()).expect("it runs in a container");
+    assert!(redis.image.starts_with("greenroom/redis:"), "{}", redis.image);
+    let here = plan(Runtime::Process);
+    assert!(here.parts.iter().all(|part| part.container.is_none() && !part.version.contains("postgres:16")));
 }

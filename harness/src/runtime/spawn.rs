@@ -45,6 +45,14 @@ pub enum SpawnError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The file that tells a container who its users are could not be written.
+    #[error("failed to write {}", path.display())]
+    Users {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The container engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -267,7 +267,13 @@ fn kafka_error(parts: &[&Part], source: WireError) -> StartError {
 /// Makes what a part needs on disk.
 fn prepare(part: &Part) -> Result<(), StartError> {
     let owner = spawn::drops_privileges(part).then_some(UNPRIVILEGED_ID);
-    part.directories.iter().try_for_each(|path| make_directory(path))?;
+    for path in &part.directories {
+        make_directory(path)?;
+        if owner.is_some() {
+            std::os::unix::fs::chown(path, owner, owner)
+                .map_err(|source| StartError::Prepare { path: path.clone(), source })?;
+        }
+    }
     for copy in &part.copies {
         copy_tree(&copy.from, &copy.to, owner)?;
     }

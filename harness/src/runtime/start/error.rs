@@ -117,7 +117,9 @@ impl StartError {
     pub fn is_of_the_description(&self) -> bool {
         match self {
             Self::NoProgram { .. } => true,
-            Self::Container { source } => matches!(source, SpawnError::Engine(EngineError::NoImage { .. })),
+            Self::Container { source: SpawnError::Engine(source) } => {
+                matches!(source, EngineError::NoImage { .. } | EngineError::OtherImage { .. })
+            }
             _ => false,
         }
     }

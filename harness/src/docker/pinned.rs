@@ -1,0 +1,221 @@
+//! `docker/images.toml`: the one list of what containers are made of, and of images that others have made.
+//!
+//! Deliberately absent: asking an engine; see [`Engine::holds`](super::Engine::holds).
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::toolchain::{PartImage, PartImages};
+
+/// Names another list than the workspace's `docker/images.toml`.
+pub const IMAGES_VARIABLE: &str = "GREENROOM_IMAGES";
+
+/// What the list says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pinned {
+    /// What the images that are made here are built over.
+    pub base: Base,
+    /// An image of others for the brokers.
+    pub kafka: Option<Listed>,
+    /// An image of others for PostgreSQL.
+    pub postgres: Option<Listed>,
+    /// An image of others for Redis.
+    pub redis: Option<Listed>,
+}
+
+/// What the images that are made here are built over.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Its repository, such as `debian`.
+    pub image: String,
+    /// Its tag.
+    pub version: String,
+}
+
+/// An image that others have made.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// Its repository, such as `postgres` or `127.0.0.1:5000/postgres`.
+    pub image: String,
+    /// Its tag.
+    pub version: String,
+    /// What it must hold: the digest that its registry gives it, or its id.
+    pub digest: Option<String>,
+    /// Whether the part runs in it.
+    #[serde(default)]
+    pub from: Source,
+    /// Where Kafka's jars lie in it.
+    #[serde(default = "apache")]
+    pub jars: PathBuf,
+}
+
+/// Where a part's image comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// It is built here.
+    #[default]
+    Build,
+    /// It is the listed one, from a registry.
+    Registry,
+}
+
+/// Why the list cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinnedError {
+    /// It cannot be read.
+    #[error("failed to read the list of images {}", path.display())]
+    Read {
+        /// The list.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It says something else than such a list does.
+    #[error("the list of images {} is wrong", path.display())]
+    Syntax {
+        /// The list.
+        path: PathBuf,
+        /// The cause, with its line.
+        source: Box<toml::de::Error>,
+    },
+    /// A digest is none.
+    #[error(
+        "the list of images {} gives {part} the digest {digest:?}; expected `sha256:` and 64 hexadecimal digits",
+        path.display()
+    )]
+    Digest {
+        /// The list.
+        path: PathBuf,
+        /// The part.
+        part: &'static str,
+        /// What stands there.
+        digest: String,
+    },
+}
+
+/// The images of others that parts of this workspace's environments run in.
+///
+/// # Errors
+/// As [`Pinned::of`].
+pub fn chosen(root: &Path) -> Result<PartImages, PinnedError> {
+    Ok(Pinned::of(root)?.map(|pinned| pinned.chosen()).unwrap_or_default())
+}
+
+impl Pinned {
+    /// Reads the list of the workspace at `root`, or the one that [`IMAGES_VARIABLE`] names. `None` where the workspace has
+    /// no list, as one that only uses this crate.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong.
+    pub fn of(root: &Path) -> Result<Option<Self>, PinnedError> {
+        match std::env::var_os(IMAGES_VARIABLE).filter(|path| !path.is_empty()) {
+            Some(path) => Self::read(&PathBuf::from(path)).map(Some),
+            None => {
+                let path = root.join("docker/images.toml");
+                if path.exists() { Self::read(&path).map(Some) } else { Ok(None) }
+            }
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, PinnedError> {
+        let read = std::fs::read_to_string(path);
+        let text = read.map_err(|source| PinnedError::Read { path: path.to_owned(), source })?;
+        let syntax = |source| PinnedError::Syntax { path: path.to_owned(), source: Box::new(source) };
+        let pinned: Self = toml::from_str(&text).map_err(syntax)?;
+        for (part, listed) in pinned.listed() {
+            if let Some(digest) = listed.digest.as_ref().filter(|digest| !is_digest(digest)) {
+                return Err(PinnedError::Digest { path: path.to_owned(), part, digest: digest.clone() });
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// The images of others, with their parts.
+    pub fn listed(&self) -> impl Iterator<Item = (&'static str, &Listed)> {
+        let parts = [("kafka", &self.kafka), ("postgres", &self.postgres), ("redis", &self.redis)];
+        parts.into_iter().filter_map(|(part, listed)| Some((part, listed.as_ref()?)))
+    }
+
+    /// Those that parts run in.
+    #[must_use]
+    pub fn chosen(&self) -> PartImages {
+        let chosen = |listed: &Option<Listed>| {
+            let listed = listed.as_ref().filter(|listed| listed.from == Source::Registry)?;
+            Some(PartImage { name: listed.name(), digest: listed.digest.clone(), jars: listed.jars.clone() })
+        };
+        PartImages { kafka: chosen(&self.kafka), postgres: chosen(&self.postgres), redis: chosen(&self.redis) }
+    }
+}
+
+impl Base {
+    /// Its repository and its tag.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.image, self.version)
+    }
+}
+
+impl Listed {
+    /// Its repository and its tag.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.image, self.version)
+    }
+}
+
+/// Where Apache's own image has Kafka's jars.
+fn apache() -> PathBuf {
+    "/opt/kafka/libs".into()
+}
+
+fn is_digest(text: &str) -> bool {
+    let hash = text.strip_prefix("sha256:");
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Pinned, PinnedError> {
+        let directory = tempfile::tempdir().expect("there is room");
+        let path = directory.path().join("images.toml");
+        std::fs::write(&path, format!("base = {{ image = \"debian\", version = \"13-slim\" }}\n{text}"))
+            .expect("there is room");
+        Pinned::read(&path)
+    }
+
+    #[test]
+    fn a_part_runs_in_an_image_of_others_only_where_the_list_says_so() {
+        let pinned = read(concat!(
+            "[kafka]\nimage = \"apache/kafka\"\nversion = \"4.3.1\"\n",
+            "[redis]\nimage = \"localhost:5000/redis\"\nversion = \"8\"\nfrom = \"registry\"\n",
+        ));
+        let pinned = pinned.expect("it is right");
+        assert_eq!(pinned.base.name(), "debian:13-slim");
+        assert_eq!(
+            pinned.listed().map(|(part, listed)| (part, listed.name())).collect::<Vec<_>>(),
+            [("kafka", "apache/kafka:4.3.1".to_owned()), ("redis", "localhost:5000/redis:8".to_owned()),]
+        );
+        let chosen = pinned.chosen();
+        assert_eq!((chosen.kafka, chosen.postgres), (None, None));
+        assert_eq!(chosen.redis.expect("it is chosen").name, "localhost:5000/redis:8");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let said = |text| crate::report::chain(&read(text).expect_err("it is wrong"));
+        let misspelt = said("[kafak]\nimage = \"apache/kafka\"\nversion = \"4.3.1\"\n");
+        assert!(misspelt.contains("images.toml is wrong") && misspelt.contains("line 2"), "{misspelt}");
+        assert!(misspelt.contains("unknown field `kafak`, expected one of `base`, `kafka`"), "{misspelt}");
+        let other = said("[redis]\nimage = \"redis\"\nversion = \"8\"\nfrom = \"elsewhere\"\n");
+        assert!(other.contains("expected `build` or `registry`"), "{other}");
+        let digest = said("[redis]\nimage = \"redis\"\nversion = \"8\"\ndigest = \"8d5f\"\n");
+        assert!(digest.contains("gives redis the digest \"8d5f\"; expected `sha256:` and 64 hexadecimal"), "{digest}");
+    }
+}
