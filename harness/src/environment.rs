@@ -93,6 +93,14 @@ pub enum EnvironmentError {
     /// Nobody was asked.
     #[error("no broker was named whose view counts")]
     NoViewer,
+    /// The description names no such group.
+    #[error("the description names no consumer group {group}; those that it names: {known}")]
+    NoGroup {
+        /// What was asked for.
+        group: String,
+        /// The groups that it names.
+        known: String,
+    },
     /// `GREENROOM_RUNTIME` says something that nothing runs as.
     #[error("{RUNTIME_VARIABLE} is {0:?}; expected `process` or `docker`")]
     Runtime(String),

@@ -1,6 +1,6 @@
 //! What greenroom itself asks a Kafka cluster while it makes it ready: are all brokers listed,
-//! make these topics, is a record acknowledged, load the coordinators. `observe::lag` asks how far groups are through
-//! the same connections.
+//! make these topics, is a record acknowledged, load the coordinators; and what a story waits for while it runs: leaders,
+//! replicas in sync, members of a group. `observe::lag` asks how far groups are through the same connections.
 //!
 //! It speaks the wire protocol over plain TCP because librdkafka's own timers cost 0.1 to 1 s on each
 //! of these steps, several times what the brokers need. Start reading at [`prepare`], which runs all of it;
@@ -18,6 +18,7 @@ mod consume;
 mod error;
 mod group;
 mod leader;
+mod members;
 mod produce;
 mod topics;
 mod until;
@@ -39,6 +40,7 @@ pub use cluster::{Broker, ClusterView, cluster_listed, cluster_listed_by};
 pub use consume::{FirstRecord, first_record_through_new_group};
 pub use error::{DecodeError, Missing, WireError};
 pub use leader::{partition_leader, quorum_leader};
+pub use members::group_shared;
 pub use produce::acknowledge;
 pub use topics::{Topic, create_topics, replicas_in_sync};
 pub use warm::{InternalTopics, READY_TOPIC, Warmed, Warmth, make_topics, warm};

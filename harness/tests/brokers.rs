@@ -1,5 +1,6 @@
 //! What is read from and sent to real brokers without a system under test.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use greenroom::observe::{self, Codec};
 use greenroom::report;
 use greenroom::scenario::{self, Verdict};
 use greenroom::spec::{self, Spec};
+use greenroom::wire;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -96,6 +99,65 @@ fn a_sent_record_lies_where_its_acknowledgement_says() -> Verdict {
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         let unknown = observe::batches(&environment.endpoints(), "nowhere").await.expect_err("there is no such topic");
         assert!(report::chain(&unknown).ends_with("with UNKNOWN_TOPIC_OR_PARTITION"), "{}", report::chain(&unknown));
+        Ok(())
+    })
+}
+
+/// Somebody who consumes until it is dropped.
+struct Consuming(tokio::task::JoinHandle<()>);
+
+impl Consuming {
+    fn from(environment: &Environment, protocol: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", environment.endpoints().brokers.join(","));
+        config.set("group.id", format!("by-{protocol}")).set("group.protocol", protocol);
+        let consumer: StreamConsumer = config.create().expect("a consumer");
+        consumer.subscribe(&["mixed"]).expect("a subscription");
+        Self(tokio::spawn(async move { while consumer.recv().await.is_ok() {} }))
+    }
+}
+
+impl Drop for Consuming {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Goal: who shares a group's partitions is waited for, whichever way its members use to agree, and what was seen instead
+/// is told.
+#[test]
+fn members_of_a_group_are_waited_for() -> Verdict {
+    let consumers =
+        ["classic", "consumer"].map(|protocol| format!("{{ group = \"by-{protocol}\", topics = [\"mixed\"] }}"));
+    let settle = format!("\n[settle]\nconsumers = [{}]", consumers.join(", "));
+    let text = format!("name = \"brokers\"\n[kafka]\ntopics = [{{ name = \"mixed\", partitions = 2 }}]{settle}");
+    let spec = spec::read_str(Path::new("brokers.toml"), &text).expect("a right description");
+    scenario::run(spec, async |environment| {
+        let topics = BTreeMap::from([("mixed".to_owned(), 2)]);
+        for protocol in ["classic", "consumer"] {
+            let group = format!("by-{protocol}");
+            let soon = tokio::time::Instant::now() + Duration::from_millis(200);
+            let brokers = environment.plan().brokers();
+            let nobody =
+                wire::group_shared(&brokers, &group, &topics, &(1..), soon).await.expect_err("nobody is there");
+            let said = report::chain(&nobody);
+            assert!(
+                said.starts_with(&format!("a group {group} of 1.. members that share its topics not reached")),
+                "{said}"
+            );
+            assert!(said.contains(&format!("sees group {group} in the state Empty")), "{said}");
+
+            let one = Consuming::from(environment, protocol);
+            environment.kafka().shared_by(&group, 1..=1).await?;
+            let other = Consuming::from(environment, protocol);
+            environment.kafka().shared_by(&group, 2..=2).await?;
+            drop(one);
+            environment.kafka().shared_by(&group, 1..=1).await?;
+            drop(other);
+        }
+        let unknown = environment.kafka().shared_by("nobody's", 1..).await.expect_err("nobody has described it");
+        let said = "the description names no consumer group nobody's; those that it names: by-classic, by-consumer";
+        assert_eq!(unknown.to_string(), said);
         Ok(())
     })
 }

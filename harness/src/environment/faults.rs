@@ -4,6 +4,8 @@
 //!
 //! Deliberately absent: faults inside a part. What a system under test can be asked to do to itself is its own affair.
 
+use std::fmt::Debug;
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 use super::{Environment, EnvironmentError};
@@ -133,6 +135,27 @@ impl<'a> KafkaHandle<'a> {
     pub async fn leader_of(self, topic: &str, partition: u16) -> Result<u16, EnvironmentError> {
         let brokers = self.0.plan().brokers();
         broker_id(wire::partition_leader(&brokers, topic, partition.into(), brokers_deadline()).await?)
+    }
+
+    /// Waits until so many members of a group that the description names (`settle.consumers`) share all partitions of
+    /// its topics, each with one at least: they have joined, or the others' partitions have moved to them.
+    ///
+    /// # Errors
+    /// The description has no such group, or it was otherwise for as long as settling may take; the error says how.
+    pub async fn shared_by(
+        self,
+        group: &str,
+        members: impl RangeBounds<usize> + Debug,
+    ) -> Result<(), EnvironmentError> {
+        let consumers = &self.0.spec().settle.consumers;
+        let Some(found) = consumers.iter().find(|consumer| consumer.group == group) else {
+            let known = consumers.iter().map(|consumer| consumer.group.clone()).collect::<Vec<_>>().join(", ");
+            return Err(EnvironmentError::NoGroup { group: group.to_owned(), known });
+        };
+        let topics = self.0.plan().topics.iter().filter(|topic| found.topics.contains(&topic.name));
+        let topics = topics.map(|topic| (topic.name.clone(), topic.partitions)).collect();
+        let deadline = tokio::time::Instant::now() + self.0.settle_deadline();
+        Ok(wire::group_shared(&self.0.plan().brokers(), group, &topics, &members, deadline).await?)
     }
 
     /// The broker whose controller leads the quorum.

@@ -5,8 +5,9 @@
 //! looking an id up would cost one more request and gain nothing here.
 
 use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
+    ApiKey, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeGroupsRequest,
+    DescribeGroupsResponse, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
     FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest,
     JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
     MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
@@ -52,5 +53,7 @@ calls! {
     OffsetFetch 8 OffsetFetchRequest => OffsetFetchResponse;
     DescribeQuorum 0 DescribeQuorumRequest => DescribeQuorumResponse;
     DeleteGroups 2 DeleteGroupsRequest => DeleteGroupsResponse;
+    DescribeGroups 5 DescribeGroupsRequest => DescribeGroupsResponse;
+    ConsumerGroupDescribe 0 ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse;
     InitProducerId 4 InitProducerIdRequest => InitProducerIdResponse;
 }

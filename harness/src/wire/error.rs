@@ -75,6 +75,16 @@ pub enum WireError {
         /// What it sees of it.
         state: String,
     },
+    /// A group's members do not share its topics as asked for yet.
+    #[error("broker {broker} sees group {group} {why}")]
+    GroupNotShared {
+        /// The group's coordinator.
+        broker: SocketAddrV4,
+        /// The group.
+        group: String,
+        /// What it sees of it.
+        why: String,
+    },
     /// A topic exists with another shape than the one asked for.
     #[error("topic {topic} exists with {found} instead of {asked}")]
     TopicDiffers {
@@ -140,7 +150,8 @@ impl WireError {
             | Self::CutOff { .. }
             | Self::Unanswered { .. }
             | Self::Unlisted(_)
-            | Self::TopicNotReady { .. } => true,
+            | Self::TopicNotReady { .. }
+            | Self::GroupNotShared { .. } => true,
             // Two that Kafka calls final are passing states of a cluster that is still starting.
             Self::Refused { code, .. } => {
                 code.is_retriable()

@@ -4,17 +4,54 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use greenroom::binaries::{self, BINARIES_VARIABLE, GREENROOM};
-use greenroom::scenario::Verdict;
+use greenroom::scenario::{Failure, Verdict};
 use greenroom::service::Service;
 
 /// Stories of which one holds, one is broken and one cannot be asked.
 const STORIES: [&str; 3] =
     ["payments::approved_payment", "defects::money::a_refund_adds_numbers", "defects::retries::attempts_have_a_limit"];
 
+/// What is said of a service that is started by this command, by these stories.
+///
+/// A script stands for cargo-nextest and runs them.
+fn judged(service: &str, stories: &[&str]) -> Result<Judged, Failure> {
+    let binaries = binaries::built()?;
+    let directory = tempfile::tempdir()?;
+    let nextest = directory.path().join("nextest");
+    let stories = format!("{} --exact --test-threads 1 {}", std::env::current_exe()?.display(), stories.join(" "));
+    std::fs::write(&nextest, format!("#!/bin/sh\nexec {stories}\n"))?;
+    std::fs::set_permissions(&nextest, PermissionsExt::from_mode(0o755))?;
+    let mut judge = Command::new(binaries.join(GREENROOM));
+    judge.arg("judge").arg("--nextest").arg(nextest).args(["--service", service]).env(BINARIES_VARIABLE, &binaries);
+    let judged = judge.output()?;
+    Ok(Judged {
+        holds: judged.status.success(),
+        table: String::from_utf8(judged.stdout)?,
+        said: String::from_utf8(judged.stderr)?,
+    })
+}
+
+/// What came of a run.
+struct Judged {
+    holds: bool,
+    table: String,
+    said: String,
+}
+
+impl Judged {
+    /// Demands that the run failed and that its table has these words.
+    fn fails_with(&self, words: &[&str]) {
+        let Self { holds, table, said } = self;
+        assert!(!holds, "a broken law is no success: {table}\n{said}");
+        for word in words {
+            assert!(table.contains(word), "the table lacks {word:?}: {table}\n{said}");
+        }
+    }
+}
+
 /// Goal: a service that breaks a law is told which; what it keeps holds, what it cannot be asked is listed, and the run
 /// fails.
-/// Method: our service with the refund of the original in it plays somebody else's, started by a shell. A script stands for
-/// cargo-nextest and runs three of these stories.
+/// Method: our service with the refund of the original in it plays somebody else's, started by a shell.
 #[test]
 fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     if Service::of_this_run()?.is_some() {
@@ -23,19 +60,8 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     }
     let binaries = binaries::built()?;
     binaries::build_variant("concert-service/broken", "concert-service-broken")?;
-    let directory = tempfile::tempdir()?;
-    let nextest = directory.path().join("nextest");
-    let stories = format!("{} --exact --test-threads 1 {}", std::env::current_exe()?.display(), STORIES.join(" "));
-    std::fs::write(&nextest, format!("#!/bin/sh\nexec {stories}\n"))?;
-    std::fs::set_permissions(&nextest, PermissionsExt::from_mode(0o755))?;
-
     let service = format!("PLANTED_DEFECT=refund-as-text exec {}/concert-service-broken", binaries.display());
-    let mut judge = Command::new(binaries.join(GREENROOM));
-    judge.arg("judge").arg("--nextest").arg(nextest).args(["--service", &service]).env(BINARIES_VARIABLE, &binaries);
-    let judged = judge.output()?;
-    let (table, said) = (String::from_utf8_lossy(&judged.stdout), String::from_utf8_lossy(&judged.stderr));
-    assert!(!judged.status.success(), "a broken law is no success: {table}\n{said}");
-    for row in [
+    judged(&service, &STORIES)?.fails_with(&[
         "| defects: money: a refund adds numbers",
         "| BROKEN ",
         "user 1 has 9000010000 and 90000 points",
@@ -43,8 +69,45 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
         "the contract has no OUTBOX_ATTEMPTS_MAX",
         "| payments: approved payment",
         "1 hold, 1 broken, 1 skipped because the service cannot be asked",
-    ] {
-        assert!(table.contains(row), "the table lacks {row:?}: {table}\n{said}");
+    ]);
+    Ok(())
+}
+
+/// Goal: a service that starts and lacks a route of its contract breaks the stories that need it, and the route is named.
+/// Method: a server in Perl, which every Debian has, makes the table of the contract that is observed, lists no concert, and
+/// knows no other route.
+#[test]
+fn a_route_that_somebody_elses_service_lacks_is_told() -> Verdict {
+    if Service::of_this_run()?.is_some() {
+        return Ok(());
     }
+    let server = r#"
+        use IO::Socket::INET;
+        my $database = IO::Socket::INET->new("$ENV{DB_HOST}:$ENV{DB_PORT}") or die $!;
+        my $hello = pack "N", 196608;
+        $hello .= "user\0$ENV{DB_USERNAME}\0database\0$ENV{DB_NAME}\0\0";
+        my $table = "CREATE TABLE payment_outbox (id serial, metadata jsonb, status text, \"createdAt\" timestamp)\0";
+        syswrite $database, pack("N", 4 + length $hello) . $hello . "Q" . pack("N", 4 + length $table) . $table;
+        my $said = "";
+        sysread $database, $said, 4096, length $said or die $said until $said =~ /CREATE TABLE/;
+        my $server = IO::Socket::INET->new(LocalAddr => $ARGV[0], LocalPort => $ARGV[1], Listen => 9, ReuseAddr => 1) or die $!;
+        while (my $client = $server->accept) {
+            my $asked = <$client>;
+            my $length = 0;
+            while (<$client> =~ /^(?:content-length: (\d+)|\S.*)/i) { $length = $1 if $1 }
+            read $client, my $body, $length;
+            my ($status, $text) = $asked =~ m{^GET /concert } ? ("200 OK", "[]") : ("404 Not Found", "no such route");
+            print $client "HTTP/1.1 $status\r\nContent-Length: ", length $text, "\r\nConnection: close\r\n\r\n$text";
+        }"#;
+    // A command is a template, in which a brace is written twice.
+    let server = server.replace('{', "{{").replace('}', "}}");
+    let service = format!("exec perl -e '{server}' {{bind}} {{port}}");
+    let judged = judged(&service, &["payments::approved_payment"])?;
+    judged.fails_with(&[
+        "| BROKEN ",
+        "POST /concert/create was answered against the contract",
+        "got status 404 with \"no such route\"",
+        "0 hold, 1 broken",
+    ]);
     Ok(())
 }
