@@ -24,13 +24,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt as _;
 
 pub use engine::{Engine, host};
 pub use error::EngineError;
 
-use crate::plan::{ImageKind, Part, Plan, PlannedContainer};
+use crate::plan::{ImageKind, Kind, Part, Plan, PlannedContainer};
 use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};
 use crate::toolchain::UNPRIVILEGED_ID;
 use container::{Container, FirstProcess, Held, Own, Place, Running};
@@ -77,16 +78,24 @@ impl Containers {
         let planned: Vec<_> = plan.parts.iter().filter_map(|part| part.container.clone()).collect();
         let own = planned.iter().find(|container| container.kind != ImageKind::Service);
         let Some(PlannedContainer { image, .. }) = own.cloned() else { return Ok(()) };
+        // Ours for brokers and stores are asked for at once, and their names tell what they hold. The others are looked at:
+        // those of others may be other ones, and those of programs would be missed only when all the rest is ready.
+        let is_looked_at = |part: &&Part| {
+            let is_ours = part.container.as_ref().is_some_and(|container| container.kind == ImageKind::Built);
+            !is_ours || matches!(part.kind, Kind::Program { .. })
+        };
+        let looked_at = plan.parts.iter().filter(is_looked_at).filter_map(|part| part.container.clone());
+        let looked_at: Vec<_> = looked_at.collect();
         let (containers, address) = (Arc::clone(self), plan.site.backstage);
         if planned.iter().any(|container| container.kind == ImageKind::Others) {
             self.write_users()?;
         }
         let opening = tokio::spawn(async move {
             let _under_way = under_way;
-            // Ours are asked for at once, and tell by their names what they hold; a service only when all the rest is ready.
-            for PlannedContainer { image, digest, .. } in planned.iter().filter(|one| one.kind != ImageKind::Built) {
-                containers.engine.holds(image, digest.as_deref()).await?;
-            }
+            let looks = looked_at
+                .iter()
+                .map(|PlannedContainer { image, digest, .. }| containers.engine.holds(image, digest.as_deref()));
+            try_join_all(looks).await?;
             let place = Place::First { address, ports: &ports };
             let mut first = containers.container(&image, place);
             // So that whoever sweeps after a dead supervisor finds it, and with it all others.

@@ -136,7 +136,8 @@ fn members_of_a_group_are_waited_for() -> Verdict {
         let topics = BTreeMap::from([("mixed".to_owned(), 2)]);
         for protocol in ["classic", "consumer"] {
             let group = format!("by-{protocol}");
-            let soon = tokio::time::Instant::now() + Duration::from_millis(200);
+            // Long enough for a coordinator that is still being loaded.
+            let soon = tokio::time::Instant::now() + Duration::from_secs(3);
             let brokers = environment.plan().brokers();
             let nobody =
                 wire::group_shared(&brokers, &group, &topics, &(1..), soon).await.expect_err("nobody is there");

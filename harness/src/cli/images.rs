@@ -135,28 +135,46 @@ fn pull() -> anyhow::Result<()> {
     }
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
-        for (part, Listed { image, version, digest, from, .. }) in pinned.listed() {
-            let name = format!("{image}:{version}");
-            say(&format!("fetching {name}"));
-            let pulled = engine.pull(image, version, digest.as_deref(), |line| say(&format!("  {line}"))).await;
-            pulled.map_err(|error| unfetched(&error))?;
-            engine.holds(&name, digest.as_deref()).await.map_err(advised)?;
-            let digests = engine.digests_of(&name).await.map_err(advised)?.unwrap_or_default();
-            match (digest, digests.first()) {
-                (None, Some(found)) => say(&format!("  to pin it, write `digest = \"{found}\"` below [{part}]")),
-                _ => say("  it is the one that is pinned"),
-            }
-            if *from == Source::Build {
-                say(&format!("  {part} runs in the one that is built here; `from = \"registry\"` chooses this one"));
-            }
+        for (part, listed) in pinned.listed() {
+            fetch(&engine, part, listed).await?;
         }
         Ok(())
     })
 }
 
+async fn fetch(engine: &Engine, part: &str, listed: &Listed) -> anyhow::Result<()> {
+    let (name, digest) = (listed.name(), listed.digest.as_deref());
+    if digest.is_some() && engine.holds(&name, digest).await.is_ok() {
+        say(&format!("{name} is there, and the one that is pinned"));
+    } else {
+        say(&format!("fetching {name}"));
+        let step = |line: &str| say(&format!("  {line}"));
+        let given = engine.pull(&listed.image, &listed.version, digest, step).await;
+        let given = given.map_err(|error| unfetched(&error, part, digest))?;
+        match (digest, given) {
+            (None, Some(given)) => say(&format!("  to pin it, write `digest = \"{given}\"` below [{part}]")),
+            _ => say("  it is the one that is pinned"),
+        }
+    }
+    if listed.from == Source::Build {
+        say(&format!("  {part} runs in the one that is built here; `from = \"registry\"` chooses this one"));
+    }
+    Ok(())
+}
+
 /// Why an image could not be fetched, with what can be done about it.
-fn unfetched(error: &EngineError) -> anyhow::Error {
-    let hint = "is its registry reachable from here, and the name right? `cargo xtask images build` needs none";
+fn unfetched(error: &EngineError, part: &str, digest: Option<&str>) -> anyhow::Error {
+    if let Some(advice) = error.known_advice() {
+        return Problem::from_error(error).hint(advice).into();
+    }
+    let wrong = match digest {
+        Some(digest) => format!("are the name and the digest {digest} below [{part}] right"),
+        None => format!("is the name below [{part}] right"),
+    };
+    let hint = format!(
+        "is its registry reachable from here, and {wrong}? Where it asks for a login, `docker pull` knows it and an image \
+         that is here is used; `cargo xtask images build` needs no registry"
+    );
     Problem::from_error(error).hint(hint).into()
 }
 

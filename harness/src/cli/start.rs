@@ -15,7 +15,7 @@ use greenroom::binaries;
 use greenroom::docker::pinned;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
-use greenroom::plan::{Plan, Site};
+use greenroom::plan::{Plan, Runtime, Site};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, PartState};
 use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
@@ -180,8 +180,10 @@ impl PlanCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let workspace = Workspace::here()?;
         let spec = self.wanted.spec(&workspace)?;
-        let mut toolchain = prepare(self.wanted.offline)?;
-        toolchain.images = pinned::chosen(&workspace.root)?;
+        let (runtime, mut toolchain) = (self.wanted.runtime()?, prepare(self.wanted.offline)?);
+        if runtime == Runtime::Docker {
+            toolchain.images = pinned::chosen(&workspace.root)?;
+        }
         let site = Site {
             environment: format!("{}-0-0", spec.name),
             supervisor: "none".to_owned(),
@@ -189,7 +191,7 @@ impl PlanCommand {
             backstage: Ipv4Addr::new(127, 128, 0, 1),
             directory: workspace.directory.join("plan"),
             binaries: binaries::built()?,
-            runtime: self.wanted.runtime()?,
+            runtime,
         };
         answer(&Plan::new(&spec, self.wanted.scope(), &toolchain, site)?.to_string());
         Ok(ExitCode::SUCCESS)

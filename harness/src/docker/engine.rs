@@ -137,8 +137,12 @@ impl Engine {
     /// # Errors
     /// It has none, or another one; or it does not answer.
     pub async fn holds(&self, image: &str, digest: Option<&str>) -> Result<(), EngineError> {
-        let found = self.digests_of(image).await?;
+        let found = self.inspect(image).await?;
         let found = found.ok_or_else(|| EngineError::NoImage { image: image.to_owned() })?;
+        let given = found.repo_digests.unwrap_or_default();
+        let given = given.iter().filter_map(|name| Some(name.split_once('@')?.1.to_owned()));
+        let mut found: Vec<String> = given.chain(found.id).collect();
+        found.dedup();
         match digest {
             Some(wanted) if found.iter().all(|one| one != wanted) => Err(EngineError::OtherImage {
                 image: image.to_owned(),
@@ -149,18 +153,8 @@ impl Engine {
         }
     }
 
-    /// By which digests an image is known, if there is one: those that registries gave it first, and its own id last.
-    ///
-    /// # Errors
-    /// The engine does not answer.
-    pub async fn digests_of(&self, image: &str) -> Result<Option<Vec<String>>, EngineError> {
-        let Some(found) = self.inspect(image).await? else { return Ok(None) };
-        let given = found.repo_digests.unwrap_or_default();
-        let given = given.iter().filter_map(|name| Some(name.split_once('@')?.1.to_owned()));
-        Ok(Some(given.chain(found.id).collect()))
-    }
-
-    /// Fetches an image from its registry, by its digest where one is given; `step` hears what the engine says.
+    /// Fetches an image from its registry, by its digest where one is given, and answers with the digest that the registry
+    /// gives it; `step` hears what the engine says.
     ///
     /// # Errors
     /// The registry cannot be reached or has no such image, or the engine does not answer.
@@ -170,22 +164,23 @@ impl Engine {
         tag: &str,
         digest: Option<&str>,
         mut step: impl FnMut(&str),
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<String>, EngineError> {
         let from = digest.map_or_else(|| format!("{repository}:{tag}"), |digest| format!("{repository}@{digest}"));
         let options = CreateImageOptions { from_image: Some(from.clone()), ..CreateImageOptions::default() };
         let mut pulling = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        let mut given = None;
         while let Some(told) = pulling.next().await {
             let told = told.map_err(failed(&format!("fetch the image {from}")))?;
             // Every layer tells of every piece of it; only what stands for itself is of interest.
-            if let Some(line) = told.status.filter(|_| told.id.is_none()) {
-                step(&line);
-            }
+            let Some(line) = told.status.filter(|_| told.id.is_none()) else { continue };
+            step(&line);
+            given = line.strip_prefix("Digest: ").map(str::to_owned).or(given);
         }
         if digest.is_some() {
             let named = TagImageOptions { repo: Some(repository.to_owned()), tag: Some(tag.to_owned()) };
             self.docker.tag_image(&from, Some(named)).await.map_err(failed(&format!("name the image {from}")))?;
         }
-        Ok(())
+        Ok(given)
     }
 
     /// Whether it has an image that was built over this base.

@@ -84,7 +84,13 @@ impl EngineError {
     /// What a person can do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
-        match self {
+        self.known_advice().unwrap_or("the engine's own log says more")
+    }
+
+    /// What a person can do about it, where more is known than that the engine's own log says more.
+    #[must_use]
+    pub fn known_advice(&self) -> Option<&'static str> {
+        let advice = match self {
             Self::Absent { .. } => ABSENT,
             Self::Forbidden { .. } => "join the group `docker`, or do without `--runtime docker`",
             Self::Elsewhere { .. } => {
@@ -101,15 +107,17 @@ impl EngineError {
                  docker/images.toml"
             }
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
-            Self::Failed { source: Error::DockerResponseServerError { message, .. }, .. } => advice_on(message),
+            Self::Failed { source: Error::DockerResponseServerError { message: said, .. }, .. }
+            | Self::Failed { source: Error::DockerStreamError { error: said }, .. } => return advice_on(said),
             Self::Failed { source, .. } if is_absent(source) => ABSENT,
-            Self::Late { .. } | Self::Left(_) | Self::Failed { .. } => "the engine's own log says more",
-        }
+            Self::Late { .. } | Self::Left(_) | Self::Failed { .. } => return None,
+        };
+        Some(advice)
     }
 }
 
 /// What can be done about a refusal that the engine tells in words only.
-fn advice_on(said: &str) -> &'static str {
+fn advice_on(said: &str) -> Option<&'static str> {
     let known = [
         ("no space left on device", "its disk is full: make room (`docker system df` says what takes it)"),
         ("address already in use", "another program listens there: end it, or what is left of a container of yours"),
@@ -119,8 +127,7 @@ fn advice_on(said: &str) -> &'static str {
             "it sees other directories than this machine has: containers share some, so the engine must run here",
         ),
     ];
-    let found = known.into_iter().find(|(words, _)| said.to_lowercase().contains(words));
-    found.map_or("the engine's own log says more", |(_, advice)| advice)
+    known.into_iter().find(|(words, _)| said.to_lowercase().contains(words)).map(|(_, advice)| advice)
 }
 
 /// Why the engine at this place could not be asked.

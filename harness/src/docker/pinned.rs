@@ -8,8 +8,11 @@ use serde::Deserialize;
 
 use crate::toolchain::{PartImage, PartImages};
 
-/// Names another list than the workspace's `docker/images.toml`.
+/// Names another list than the workspace's `docker/images.toml`, by its path from the workspace's root.
 pub const IMAGES_VARIABLE: &str = "GREENROOM_IMAGES";
+
+/// Where Apache's own image has Kafka's jars.
+const APACHE_JARS: &str = "/opt/kafka/libs";
 
 /// What the list says.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +36,8 @@ pub struct Base {
     pub image: String,
     /// Its tag.
     pub version: String,
+    /// What it must hold.
+    pub digest: Option<String>,
 }
 
 /// An image that others have made.
@@ -48,9 +53,8 @@ pub struct Listed {
     /// Whether the part runs in it.
     #[serde(default)]
     pub from: Source,
-    /// Where Kafka's jars lie in it.
-    #[serde(default = "apache")]
-    pub jars: PathBuf,
+    /// Where Kafka's jars lie in it, if not where Apache's own image has them.
+    pub jars: Option<PathBuf>,
 }
 
 /// Where a part's image comes from.
@@ -83,6 +87,17 @@ pub enum PinnedError {
         /// The cause, with its line.
         source: Box<toml::de::Error>,
     },
+    /// Jars are named where none are read, or not as an image has them.
+    #[error(
+        "the list of images {} names jars for {part}; expected an absolute path, for kafka only",
+        path.display()
+    )]
+    Jars {
+        /// The list.
+        path: PathBuf,
+        /// The part.
+        part: &'static str,
+    },
     /// A digest is none.
     #[error(
         "the list of images {} gives {part} the digest {digest:?}; expected `sha256:` and 64 hexadecimal digits",
@@ -114,7 +129,7 @@ impl Pinned {
     /// It cannot be read, or is wrong.
     pub fn of(root: &Path) -> Result<Option<Self>, PinnedError> {
         match std::env::var_os(IMAGES_VARIABLE).filter(|path| !path.is_empty()) {
-            Some(path) => Self::read(&PathBuf::from(path)).map(Some),
+            Some(path) => Self::read(&root.join(path)).map(Some),
             None => {
                 let path = root.join("docker/images.toml");
                 if path.exists() { Self::read(&path).map(Some) } else { Ok(None) }
@@ -127,9 +142,15 @@ impl Pinned {
         let text = read.map_err(|source| PinnedError::Read { path: path.to_owned(), source })?;
         let syntax = |source| PinnedError::Syntax { path: path.to_owned(), source: Box::new(source) };
         let pinned: Self = toml::from_str(&text).map_err(syntax)?;
-        for (part, listed) in pinned.listed() {
-            if let Some(digest) = listed.digest.as_ref().filter(|digest| !is_digest(digest)) {
+        let digests = pinned.listed().map(|(part, listed)| (part, &listed.digest));
+        for (part, digest) in digests.chain([("base", &pinned.base.digest)]) {
+            if let Some(digest) = digest.as_ref().filter(|digest| !is_digest(digest)) {
                 return Err(PinnedError::Digest { path: path.to_owned(), part, digest: digest.clone() });
+            }
+        }
+        for (part, listed) in pinned.listed() {
+            if listed.jars.as_ref().is_some_and(|jars| part != "kafka" || !jars.is_absolute()) {
+                return Err(PinnedError::Jars { path: path.to_owned(), part });
             }
         }
         Ok(pinned)
@@ -146,17 +167,21 @@ impl Pinned {
     pub fn chosen(&self) -> PartImages {
         let chosen = |listed: &Option<Listed>| {
             let listed = listed.as_ref().filter(|listed| listed.from == Source::Registry)?;
-            Some(PartImage { name: listed.name(), digest: listed.digest.clone(), jars: listed.jars.clone() })
+            let jars = listed.jars.clone().unwrap_or_else(|| APACHE_JARS.into());
+            Some(PartImage { name: listed.name(), digest: listed.digest.clone(), jars })
         };
         PartImages { kafka: chosen(&self.kafka), postgres: chosen(&self.postgres), redis: chosen(&self.redis) }
     }
 }
 
 impl Base {
-    /// Its repository and its tag.
+    /// Its repository, and its digest or else its tag.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}:{}", self.image, self.version)
+        match &self.digest {
+            Some(digest) => format!("{}@{digest}", self.image),
+            None => format!("{}:{}", self.image, self.version),
+        }
     }
 }
 
@@ -166,11 +191,6 @@ impl Listed {
     pub fn name(&self) -> String {
         format!("{}:{}", self.image, self.version)
     }
-}
-
-/// Where Apache's own image has Kafka's jars.
-fn apache() -> PathBuf {
-    "/opt/kafka/libs".into()
 }
 
 fn is_digest(text: &str) -> bool {
@@ -217,5 +237,7 @@ mod tests {
         assert!(other.contains("expected `build` or `registry`"), "{other}");
         let digest = said("[redis]\nimage = \"redis\"\nversion = \"8\"\ndigest = \"8d5f\"\n");
         assert!(digest.contains("gives redis the digest \"8d5f\"; expected `sha256:` and 64 hexadecimal"), "{digest}");
+        let jars = said("[redis]\nimage = \"redis\"\nversion = \"8\"\njars = \"/opt/redis\"\n");
+        assert!(jars.contains("names jars for redis; expected an absolute path, for kafka only"), "{jars}");
     }
 }

@@ -138,7 +138,7 @@ impl<'a> KafkaHandle<'a> {
     }
 
     /// Waits until so many members of a group that the description names (`settle.consumers`) share all partitions of
-    /// its topics, each with one at least: they have joined, or the others' partitions have moved to them.
+    /// its topics: they have joined, or the others' partitions have moved to them.
     ///
     /// # Errors
     /// The description has no such group, or it was otherwise for as long as settling may take; the error says how.
@@ -152,10 +152,8 @@ impl<'a> KafkaHandle<'a> {
             let known = consumers.iter().map(|consumer| consumer.group.clone()).collect::<Vec<_>>().join(", ");
             return Err(EnvironmentError::NoGroup { group: group.to_owned(), known });
         };
-        let topics = self.0.plan().topics.iter().filter(|topic| found.topics.contains(&topic.name));
-        let topics = topics.map(|topic| (topic.name.clone(), topic.partitions)).collect();
         let deadline = tokio::time::Instant::now() + self.0.settle_deadline();
-        Ok(wire::group_shared(&self.0.plan().brokers(), group, &topics, &members, deadline).await?)
+        Ok(wire::group_shared(&self.0.plan().brokers(), group, &self.0.topics_of(found), &members, deadline).await?)
     }
 
     /// The broker whose controller leads the quorum.

@@ -31,7 +31,7 @@ const STABLE: &str = "Stable";
 /// How many partitions of each topic every member has.
 type Shares = Vec<BTreeMap<String, usize>>;
 
-/// Waits until so many members share all partitions of these topics, each with one at least.
+/// Waits until so many members share all partitions of these topics.
 ///
 /// # Errors
 /// It was otherwise until the deadline; the error says how.
@@ -62,14 +62,12 @@ async fn shared(
 ) -> Result<(), WireError> {
     let mut coordinator = coordinator(&mut Peer::new(asked), Coordinates::Group, group).await?;
     let (state, shares) = described(&mut coordinator, group).await?;
-    let idle = shares.iter().filter(|share| share.values().sum::<usize>() == 0).count();
     let assigned = |topic: &String| shares.iter().filter_map(|share| share.get(topic)).sum::<usize>();
     let unassigned = topics.iter().find(|(topic, partitions)| assigned(topic) != usize::from(**partitions));
     let why = match unassigned {
         _ if state != STABLE => format!("in the state {state}"),
         _ if !members.contains(&shares.len()) => format!("with {} members", shares.len()),
         Some((topic, partitions)) => format!("with {} of {partitions} partitions of {topic}", assigned(topic)),
-        None if idle > 0 => format!("with {idle} members that have no partition"),
         None => return Ok(()),
     };
     Err(WireError::GroupNotShared { broker: coordinator.address(), group: group.to_owned(), why })

@@ -157,3 +157,27 @@ fn a_runtime_that_does_not_exist_is_named() {
         said(&output)
     );
 }
+
+/// Goal: the list of images decides what parts run in where they run in containers, and what is wrong with it is told; where
+/// they are processes nobody reads it.
+#[test]
+fn the_list_of_images_is_read_for_containers() {
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    let list = stand.path().join("images.toml");
+    let plan = |runtime: &str, text: &str| {
+        std::fs::write(&list, text).expect("there is room");
+        let arguments = ["test-env", "plan", "--description", &path, "--runtime", runtime];
+        greenroom(&stand, &arguments, &[("GREENROOM_IMAGES", &list.display().to_string())])
+    };
+    let text = "base = { image = \"debian\", version = \"13-slim\" }\n[redis]\nimage = \"of.others:5000/redis\"\nversion = \"8\"\n";
+    let chosen = plan("docker", &format!("{text}from = \"registry\"\n"));
+    assert!(String::from_utf8_lossy(&chosen.stdout).contains("\n  runs in of.others:5000/redis:8\n"), "{chosen:?}");
+    let built = plan("docker", text);
+    assert!(String::from_utf8_lossy(&built.stdout).contains("\n  runs in greenroom/redis:"), "{built:?}");
+    let wrong = plan("docker", &format!("{text}form = \"registry\"\n"));
+    assert!(!wrong.status.success());
+    assert!(said(&wrong).contains(&format!("the list of images {} is wrong", list.display())), "{}", said(&wrong));
+    assert!(said(&wrong).contains("unknown field `form`"), "{}", said(&wrong));
+    assert!(plan("process", "nonsense").status.success());
+}
