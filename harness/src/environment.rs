@@ -38,7 +38,7 @@ pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
 /// JVM is 45 s.
 pub const SETTLE_DEADLINE_OF_OTHERS: Duration = Duration::from_secs(90);
 /// How long the consumers of somebody else's service are waited for.
-const JOIN_LIMIT: Duration = Duration::from_secs(15);
+const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Says what the brokers and stores of environments run as: `process` or `docker`.
 pub const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";

@@ -52,46 +52,14 @@ public final class Launcher {
 
     private static void run(String nodeFile) {
         try {
-            KafkaConfig config = KafkaConfig.fromProps(Utils.loadProps(nodeFile), false);
-            writeFeatureLevels(config.metadataLogDir());
-            KafkaRaftServer node = new KafkaRaftServer(config, Time.SYSTEM);
-            node.startup();
-            node.awaitShutdown();
+            Node.run(nodeFile);
+        } catch (NoClassDefFoundError | IncompatibleClassChangeError cause) {
+            fail("Kafka's classes are not those of the 4.3 that the launcher is built for, or are not on the class path ("
+                + "in an image of others, `jars` says where they lie)", cause);
         } catch (Throwable cause) {
             fail("the node of " + nodeFile + " failed", cause);
         }
         fail("the node of " + nodeFile + " has stopped by itself", null);
-    }
-
-    /**
-     * Writes what "kafka-storage format" writes beside meta.properties: the levels of all features of this Kafka
-     * version. Without the file a node runs with metadata.version alone, that is, without the new group protocol and
-     * with transactions of the first version. A node that is started again keeps its file.
-     *
-     * Kafka's own writer of this file takes 8 MiB of heap for its 400 bytes, and does so in each node.
-     */
-    private static void writeFeatureLevels(String directory) throws IOException {
-        Path file = Path.of(directory, BootstrapDirectory.BINARY_BOOTSTRAP_FILENAME);
-        if (Files.exists(file)) {
-            return;
-        }
-        MetadataVersion version = MetadataVersion.latestProduction();
-        Map<String, Short> levels = new HashMap<>();
-        for (Feature feature : Feature.PRODUCTION_FEATURES) {
-            levels.put(feature.featureName(), feature.defaultLevel(version));
-        }
-        SimpleRecord[] records = BootstrapMetadata.fromVersions(version, levels, "greenroom").records().stream()
-            .map(record -> new SimpleRecord(Time.SYSTEM.milliseconds(), null, serialized(record)))
-            .toArray(SimpleRecord[]::new);
-        ByteBuffer batch = MemoryRecords.withRecords(Compression.NONE, records).buffer();
-        Files.write(file, Utils.toArray(batch));
-    }
-
-    private static byte[] serialized(ApiMessageAndVersion record) {
-        ObjectSerializationCache cache = new ObjectSerializationCache();
-        ByteBuffer buffer = ByteBuffer.allocate(MetadataRecordSerde.INSTANCE.recordSize(record, cache));
-        MetadataRecordSerde.INSTANCE.write(record, cache, new ByteBufferAccessor(buffer));
-        return buffer.array();
     }
 
     private static void awaitEndOfInput() {
@@ -115,5 +83,50 @@ public final class Launcher {
         }
         System.err.flush();
         Runtime.getRuntime().halt(1);
+    }
+
+    /** What touches Kafka's classes: apart, so that the launcher can say that they are missing or others. */
+    private static final class Node {
+        private Node() {
+        }
+
+        static void run(String nodeFile) throws IOException {
+            KafkaConfig config = KafkaConfig.fromProps(Utils.loadProps(nodeFile), false);
+            writeFeatureLevels(config.metadataLogDir());
+            KafkaRaftServer node = new KafkaRaftServer(config, Time.SYSTEM);
+            node.startup();
+            node.awaitShutdown();
+        }
+
+        /**
+         * Writes what "kafka-storage format" writes beside meta.properties: the levels of all features of this Kafka
+         * version. Without the file a node runs with metadata.version alone, that is, without the new group protocol and
+         * with transactions of the first version. A node that is started again keeps its file.
+         *
+         * Kafka's own writer of this file takes 8 MiB of heap for its 400 bytes, and does so in each node.
+         */
+        private static void writeFeatureLevels(String directory) throws IOException {
+            Path file = Path.of(directory, BootstrapDirectory.BINARY_BOOTSTRAP_FILENAME);
+            if (Files.exists(file)) {
+                return;
+            }
+            MetadataVersion version = MetadataVersion.latestProduction();
+            Map<String, Short> levels = new HashMap<>();
+            for (Feature feature : Feature.PRODUCTION_FEATURES) {
+                levels.put(feature.featureName(), feature.defaultLevel(version));
+            }
+            SimpleRecord[] records = BootstrapMetadata.fromVersions(version, levels, "greenroom").records().stream()
+                .map(record -> new SimpleRecord(Time.SYSTEM.milliseconds(), null, serialized(record)))
+                .toArray(SimpleRecord[]::new);
+            ByteBuffer batch = MemoryRecords.withRecords(Compression.NONE, records).buffer();
+            Files.write(file, Utils.toArray(batch));
+        }
+
+        private static byte[] serialized(ApiMessageAndVersion record) {
+            ObjectSerializationCache cache = new ObjectSerializationCache();
+            ByteBuffer buffer = ByteBuffer.allocate(MetadataRecordSerde.INSTANCE.recordSize(record, cache));
+            MetadataRecordSerde.INSTANCE.write(record, cache, new ByteBufferAccessor(buffer));
+            return buffer.array();
+        }
     }
 }

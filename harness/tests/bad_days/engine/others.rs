@@ -115,6 +115,12 @@ async fn an_environment_runs_in_images_of_others() {
     lease.release().await.expect("it is given back");
     becomes_empty(GONE, "processes", || processes_of(&plan)).await;
     becomes_empty(GONE, "containers", || containers_of(&stand)).await;
+    let mut order = stand.order("name = \"stand\"\n[kafka]\n");
+    order.toolchain.images = others.chosen();
+    order.toolchain.images.kafka.as_mut().expect("it is chosen").jars = "/nowhere".into();
+    let said = complaint(stand.lease(order).await);
+    assert!(said.contains("in an image of others, `jars` says where they lie"), "{said}");
+    becomes_empty(GONE, "containers", || containers_of(&stand)).await;
     let left = || Some(plan.site.directory.clone()).filter(|path| Path::exists(path)).into_iter().collect();
     becomes_empty(GONE, "the environment's directory", left).await;
 }
