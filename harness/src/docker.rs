@@ -84,17 +84,18 @@ impl Containers {
             let is_ours = part.container.as_ref().is_some_and(|container| container.kind == ImageKind::Built);
             !is_ours || matches!(part.kind, Kind::Program { .. })
         };
-        let looked_at = plan.parts.iter().filter(is_looked_at).filter_map(|part| part.container.clone());
-        let looked_at: Vec<_> = looked_at.collect();
+        let looked_at = plan.parts.iter().filter(is_looked_at);
+        let looked_at: Vec<_> =
+            looked_at.filter_map(|part| Some((part.name.clone(), part.container.clone()?))).collect();
         let (containers, address) = (Arc::clone(self), plan.site.backstage);
         if planned.iter().any(|container| container.kind == ImageKind::Others) {
             self.write_users()?;
         }
         let opening = tokio::spawn(async move {
             let _under_way = under_way;
-            let looks = looked_at
-                .iter()
-                .map(|PlannedContainer { image, digest, .. }| containers.engine.holds(image, digest.as_deref()));
+            let looks = looked_at.iter().map(|(part, PlannedContainer { image, digest, .. })| {
+                containers.engine.holds(part, image, digest.as_deref())
+            });
             try_join_all(looks).await?;
             let place = Place::First { address, ports: &ports };
             let mut first = containers.container(&image, place);

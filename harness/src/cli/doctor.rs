@@ -166,17 +166,21 @@ fn images() -> Result<String, String> {
     let workspace = Workspace::here().map_err(|error| greenroom::report::chain(&error))?;
     let images = docker::pinned::chosen(&workspace.root);
     let images = images.map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))?;
-    let ours = docker::images::all(&toolchain).into_iter().zip([&images.kafka, &images.postgres, &images.redis]);
+    let ours = docker::images::all(&toolchain).into_iter().zip([
+        ("kafka", &images.kafka),
+        ("postgres", &images.postgres),
+        ("redis", &images.redis),
+    ]);
     asked(async {
         let engine = Engine::here().await?;
         let mut names = Vec::new();
-        for (ours, others) in ours {
+        for (ours, (part, others)) in ours {
             let (name, digest) = match others {
                 Some(others) => (others.name.clone(), others.digest.as_deref()),
                 None => (ours.name, None),
             };
-            engine.holds(&name, digest).await?;
-            names.push(name);
+            engine.holds(part, &name, digest).await?;
+            names.push(format!("{part} in {name}"));
         }
         Ok(names.join(", "))
     })

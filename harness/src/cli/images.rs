@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use greenroom::binaries;
 use greenroom::docker::images::{self, Image};
-use greenroom::docker::pinned::{Listed, Pinned, Source};
+use greenroom::docker::pinned::{Listed, Pinned};
 use greenroom::docker::{Engine, EngineError};
 use greenroom::report::Problem;
 use greenroom::supervisor::state::Workspace;
@@ -37,7 +37,7 @@ pub(crate) enum Images {
         #[arg(long, value_name = "IMAGE")]
         base: Option<String>,
     },
-    /// Fetch the images of others that `docker/images.toml` lists, from their registries.
+    /// Fetch the images of others that the list names (`docker/images.toml`, or GREENROOM_IMAGES), from their registries.
     Pull,
     /// List them, and whether they are there.
     List,
@@ -119,7 +119,8 @@ fn base_or_pinned(base: Option<String>) -> anyhow::Result<String> {
     if let Some(base) = base {
         return Ok(base);
     }
-    Ok(pinned()?.base.name())
+    let base = pinned()?.base.context("the list of images names no base; add one, or name it by `--base IMAGE`")?;
+    Ok(base.name())
 }
 
 /// The list of images of this workspace.
@@ -131,12 +132,19 @@ fn pinned() -> anyhow::Result<Pinned> {
 fn pull() -> anyhow::Result<()> {
     let pinned = pinned()?;
     if pinned.listed().next().is_none() {
-        say("docker/images.toml lists no images of others; nothing was fetched");
+        say("the list of images names none of others; nothing was fetched");
     }
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
+        let mut failed = 0;
         for (part, listed) in pinned.listed() {
-            fetch(&engine, part, listed).await?;
+            if let Err(error) = fetch(&engine, part, listed).await {
+                say(&super::chain(&error));
+                failed += 1;
+            }
+        }
+        if failed > 0 {
+            bail!("{failed} not fetched; what is here already stays, and is used");
         }
         Ok(())
     })
@@ -144,7 +152,7 @@ fn pull() -> anyhow::Result<()> {
 
 async fn fetch(engine: &Engine, part: &str, listed: &Listed) -> anyhow::Result<()> {
     let (name, digest) = (listed.name(), listed.digest.as_deref());
-    if digest.is_some() && engine.holds(&name, digest).await.is_ok() {
+    if digest.is_some() && engine.holds(part, &name, digest).await.is_ok() {
         say(&format!("{name} is there, and the one that is pinned"));
     } else {
         say(&format!("fetching {name}"));
@@ -156,8 +164,8 @@ async fn fetch(engine: &Engine, part: &str, listed: &Listed) -> anyhow::Result<(
             _ => say("  it is the one that is pinned"),
         }
     }
-    if listed.from == Source::Build {
-        say(&format!("  {part} runs in the one that is built here; `from = \"registry\"` chooses this one"));
+    if !listed.used {
+        say(&format!("  {part} runs in the one that is built here; without `use = false` it runs in this one"));
     }
     Ok(())
 }
@@ -172,8 +180,7 @@ fn unfetched(error: &EngineError, part: &str, digest: Option<&str>) -> anyhow::E
         None => format!("is the name below [{part}] right"),
     };
     let hint = format!(
-        "is its registry reachable from here, and {wrong}? Where it asks for a login, `docker pull` knows it and an image \
-         that is here is used; `cargo xtask images build` needs no registry"
+        "is its registry reachable from here, and {wrong}? Where it asks for a login, `docker pull` knows that"
     );
     Problem::from_error(error).hint(hint).into()
 }
@@ -196,14 +203,15 @@ fn list() -> anyhow::Result<()> {
             table.add_row([image.name, if there { "there" } else { "missing" }.to_owned(), contents.join("\n")]);
         }
         for (part, listed) in Pinned::of(&workspace.root)?.iter().flat_map(Pinned::listed) {
-            let state = match engine.holds(&listed.name(), listed.digest.as_deref()).await {
-                Ok(()) => "there",
-                Err(EngineError::NoImage { .. }) => "missing",
-                Err(EngineError::OtherImage { .. }) => "another one",
+            let (state, known) = match engine.holds(part, &listed.name(), listed.digest.as_deref()).await {
+                Ok(digest) => ("there", format!(", {digest}")),
+                Err(EngineError::NoImage { .. }) => ("missing", String::new()),
+                Err(EngineError::OtherImage { found, .. }) => ("another one", format!(", {found}")),
                 Err(error) => return Err(advised(error)),
             };
-            let used = if listed.from == Source::Registry { "runs" } else { "could run" };
-            table.add_row([listed.name(), state.to_owned(), format!("{used} {part}, made by others")]);
+            let used =
+                if listed.used { format!("runs {part}") } else { format!("not chosen for {part} (`use = false`)") };
+            table.add_row([listed.name(), state.to_owned(), format!("made by others: {used}{known}")]);
         }
         answer(&table.to_string());
         Ok(())

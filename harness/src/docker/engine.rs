@@ -132,24 +132,32 @@ impl Engine {
         Ok(self.labels_of(image).await?.is_some())
     }
 
-    /// Makes sure that it has an image, and that this is the one of the digest, where one is given.
+    /// Makes sure that it has the image of a part, and that this is the one of the digest, where one is given; answers with
+    /// a digest by which it is known here.
     ///
     /// # Errors
     /// It has none, or another one; or it does not answer.
-    pub async fn holds(&self, image: &str, digest: Option<&str>) -> Result<(), EngineError> {
+    pub async fn holds(&self, part: &str, image: &str, digest: Option<&str>) -> Result<String, EngineError> {
         let found = self.inspect(image).await?;
-        let found = found.ok_or_else(|| EngineError::NoImage { image: image.to_owned() })?;
+        let missing = || EngineError::NoImage { image: image.to_owned(), part: Some(part.to_owned()) };
+        let found = found.ok_or_else(missing)?;
         let given = found.repo_digests.unwrap_or_default();
-        let given = given.iter().filter_map(|name| Some(name.split_once('@')?.1.to_owned()));
-        let mut found: Vec<String> = given.chain(found.id).collect();
-        found.dedup();
+        let repository = image.rsplit_once(':').map_or(image, |(repository, _)| repository);
+        // Its own registry's digest is the one to pin; other repositories give it others.
+        let (own, others): (Vec<_>, Vec<_>) =
+            given.iter().filter_map(|name| name.split_once('@')).partition(|(name, _)| *name == repository);
+        let digests = own.into_iter().chain(others).map(|(_, digest)| digest.to_owned());
+        let mut known: Vec<String> = digests.chain(found.id).collect();
+        known.dedup();
         match digest {
-            Some(wanted) if found.iter().all(|one| one != wanted) => Err(EngineError::OtherImage {
+            Some(wanted) if known.iter().all(|one| one != wanted) => Err(EngineError::OtherImage {
                 image: image.to_owned(),
+                part: part.to_owned(),
                 wanted: wanted.to_owned(),
-                found: found.join(", "),
+                found: known.join(", "),
             }),
-            _ => Ok(()),
+            Some(wanted) => Ok(wanted.to_owned()),
+            None => Ok(known.swap_remove(0)),
         }
     }
 

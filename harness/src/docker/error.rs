@@ -43,16 +43,20 @@ pub enum EngineError {
         found: String,
     },
     /// An image is missing.
-    #[error("there is no image {image}")]
+    #[error("there is no image {image}{}", in_which(part.as_deref()))]
     NoImage {
         /// The image.
         image: String,
+        /// The part that was to run in it, where that is known.
+        part: Option<String>,
     },
     /// An image is another one than it should be.
-    #[error("the image {image} is not the one of {wanted}: here it is {found}")]
+    #[error("the image {image}{} is not the one of {wanted}: here it is {found}", in_which(Some(part)))]
     OtherImage {
         /// The image.
         image: String,
+        /// The part that was to run in it.
+        part: String,
         /// Its digest, as it should be.
         wanted: String,
         /// Those that it is known by here.
@@ -99,12 +103,12 @@ impl EngineError {
             }
             Self::TooOld { .. } => "update the engine, or do without `--runtime docker`",
             Self::NoImage { .. } => {
-                "`cargo xtask images build` makes ours, and `cargo xtask images pull` fetches those that docker/images.toml \
-                 lists; get another one with `docker pull`"
+                "`cargo xtask images build` makes those named greenroom/…; get another one by `cargo xtask images pull` or \
+                 `docker pull`, or mend its name in the list of images (docker/images.toml, or GREENROOM_IMAGES)"
             }
             Self::OtherImage { .. } => {
-                "`cargo xtask images pull` fetches the one that is pinned; if the one that is here is right, pin it in \
-                 docker/images.toml"
+                "`cargo xtask images pull` fetches the one that is pinned; if the one that is here is right, pin it in the list \
+                 of images (docker/images.toml, or GREENROOM_IMAGES)"
             }
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
             Self::Failed { source: Error::DockerResponseServerError { message: said, .. }, .. }
@@ -116,11 +120,21 @@ impl EngineError {
     }
 }
 
+/// Which part an image is for.
+fn in_which(part: Option<&str>) -> String {
+    part.map_or_else(String::new, |part| format!(" for {part}"))
+}
+
 /// What can be done about a refusal that the engine tells in words only.
 fn advice_on(said: &str) -> Option<&'static str> {
     let known = [
         ("no space left on device", "its disk is full: make room (`docker system df` says what takes it)"),
         ("address already in use", "another program listens there: end it, or what is left of a container of yours"),
+        (
+            "executable file not found",
+            "its image does not hold the program of that part: mend the list of images (docker/images.toml, or \
+             GREENROOM_IMAGES)",
+        ),
         ("port is already allocated", "another container has that port: `docker ps` shows which"),
         (
             "bind source path does not exist",
@@ -154,7 +168,7 @@ fn kinds(source: &Error) -> impl Iterator<Item = ErrorKind> {
 pub(super) fn missing_or_failed(image: &str, source: Error) -> EngineError {
     match source {
         Error::DockerResponseServerError { status_code: 404, message } if message.contains("No such image") => {
-            EngineError::NoImage { image: image.to_owned() }
+            EngineError::NoImage { image: image.to_owned(), part: None }
         }
         Error::DockerResponseServerError { status_code: 404, .. } => EngineError::NoFirst,
         source => EngineError::Failed { action: "make a container".to_owned(), source },

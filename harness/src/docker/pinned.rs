@@ -19,7 +19,7 @@ const APACHE_JARS: &str = "/opt/kafka/libs";
 #[serde(deny_unknown_fields)]
 pub struct Pinned {
     /// What the images that are made here are built over.
-    pub base: Base,
+    pub base: Option<Base>,
     /// An image of others for the brokers.
     pub kafka: Option<Listed>,
     /// An image of others for PostgreSQL.
@@ -50,22 +50,11 @@ pub struct Listed {
     pub version: String,
     /// What it must hold: the digest that its registry gives it, or its id.
     pub digest: Option<String>,
-    /// Whether the part runs in it.
-    #[serde(default)]
-    pub from: Source,
+    /// Whether the part runs in it, and not in the one that is built here.
+    #[serde(default = "yes", rename = "use")]
+    pub used: bool,
     /// Where Kafka's jars lie in it, if not where Apache's own image has them.
     pub jars: Option<PathBuf>,
-}
-
-/// Where a part's image comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// It is built here.
-    #[default]
-    Build,
-    /// It is the listed one, from a registry.
-    Registry,
 }
 
 /// Why the list cannot be used.
@@ -80,12 +69,14 @@ pub enum PinnedError {
         source: std::io::Error,
     },
     /// It says something else than such a list does.
-    #[error("the list of images {} is wrong", path.display())]
+    #[error("the list of images {} is wrong in line {line}: {what}", path.display())]
     Syntax {
         /// The list.
         path: PathBuf,
-        /// The cause, with its line.
-        source: Box<toml::de::Error>,
+        /// The line.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
     },
     /// Jars are named where none are read, or not as an image has them.
     #[error(
@@ -140,13 +131,15 @@ impl Pinned {
     fn read(path: &Path) -> Result<Self, PinnedError> {
         let read = std::fs::read_to_string(path);
         let text = read.map_err(|source| PinnedError::Read { path: path.to_owned(), source })?;
-        let syntax = |source| PinnedError::Syntax { path: path.to_owned(), source: Box::new(source) };
-        let pinned: Self = toml::from_str(&text).map_err(syntax)?;
-        let digests = pinned.listed().map(|(part, listed)| (part, &listed.digest));
-        for (part, digest) in digests.chain([("base", &pinned.base.digest)]) {
-            if let Some(digest) = digest.as_ref().filter(|digest| !is_digest(digest)) {
-                return Err(PinnedError::Digest { path: path.to_owned(), part, digest: digest.clone() });
-            }
+        let pinned: Self = toml::from_str(&text).map_err(|error| {
+            let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            PinnedError::Syntax { path: path.to_owned(), line, what: error.message().to_owned() }
+        })?;
+        let of_base = pinned.base.iter().filter_map(|base| Some(("base", base.digest.as_ref()?)));
+        let digests = pinned.listed().filter_map(|(part, listed)| Some((part, listed.digest.as_ref()?)));
+        if let Some((part, digest)) = digests.chain(of_base).find(|(_, digest)| !is_digest(digest)) {
+            return Err(PinnedError::Digest { path: path.to_owned(), part, digest: digest.clone() });
         }
         for (part, listed) in pinned.listed() {
             if listed.jars.as_ref().is_some_and(|jars| part != "kafka" || !jars.is_absolute()) {
@@ -166,7 +159,7 @@ impl Pinned {
     #[must_use]
     pub fn chosen(&self) -> PartImages {
         let chosen = |listed: &Option<Listed>| {
-            let listed = listed.as_ref().filter(|listed| listed.from == Source::Registry)?;
+            let listed = listed.as_ref().filter(|listed| listed.used)?;
             let jars = listed.jars.clone().unwrap_or_else(|| APACHE_JARS.into());
             Some(PartImage { name: listed.name(), digest: listed.digest.clone(), jars })
         };
@@ -193,6 +186,10 @@ impl Listed {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn is_digest(text: &str) -> bool {
     let hash = text.strip_prefix("sha256:");
     hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -211,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn a_part_runs_in_an_image_of_others_only_where_the_list_says_so() {
+    fn a_part_runs_in_a_listed_image_unless_the_list_says_otherwise() {
         let pinned = read(concat!(
-            "[kafka]\nimage = \"apache/kafka\"\nversion = \"4.3.1\"\n",
-            "[redis]\nimage = \"localhost:5000/redis\"\nversion = \"8\"\nfrom = \"registry\"\n",
+            "[kafka]\nimage = \"apache/kafka\"\nversion = \"4.3.1\"\nuse = false\n",
+            "[redis]\nimage = \"localhost:5000/redis\"\nversion = \"8\"\n",
         ));
         let pinned = pinned.expect("it is right");
-        assert_eq!(pinned.base.name(), "debian:13-slim");
+        assert_eq!(pinned.base.as_ref().expect("it has one").name(), "debian:13-slim");
         assert_eq!(
             pinned.listed().map(|(part, listed)| (part, listed.name())).collect::<Vec<_>>(),
             [("kafka", "apache/kafka:4.3.1".to_owned()), ("redis", "localhost:5000/redis:8".to_owned()),]
@@ -231,10 +228,9 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         let said = |text| crate::report::chain(&read(text).expect_err("it is wrong"));
         let misspelt = said("[kafak]\nimage = \"apache/kafka\"\nversion = \"4.3.1\"\n");
-        assert!(misspelt.contains("images.toml is wrong") && misspelt.contains("line 2"), "{misspelt}");
-        assert!(misspelt.contains("unknown field `kafak`, expected one of `base`, `kafka`"), "{misspelt}");
-        let other = said("[redis]\nimage = \"redis\"\nversion = \"8\"\nfrom = \"elsewhere\"\n");
-        assert!(other.contains("expected `build` or `registry`"), "{other}");
+        assert!(misspelt.contains("images.toml is wrong in line 2: unknown field `kafak`"), "{misspelt}");
+        let other = said("[redis]\nimage = \"redis\"\nversion = \"8\"\nuse = \"perhaps\"\n");
+        assert!(other.contains("is wrong in line 5: invalid type: string \"perhaps\", expected a boolean"), "{other}");
         let digest = said("[redis]\nimage = \"redis\"\nversion = \"8\"\ndigest = \"8d5f\"\n");
         assert!(digest.contains("gives redis the digest \"8d5f\"; expected `sha256:` and 64 hexadecimal"), "{digest}");
         let jars = said("[redis]\nimage = \"redis\"\nversion = \"8\"\njars = \"/opt/redis\"\n");

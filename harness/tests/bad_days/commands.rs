@@ -170,14 +170,14 @@ fn the_list_of_images_is_read_for_containers() {
         let arguments = ["test-env", "plan", "--description", &path, "--runtime", runtime];
         greenroom(&stand, &arguments, &[("GREENROOM_IMAGES", &list.display().to_string())])
     };
-    let text = "base = { image = \"debian\", version = \"13-slim\" }\n[redis]\nimage = \"of.others:5000/redis\"\nversion = \"8\"\n";
-    let chosen = plan("docker", &format!("{text}from = \"registry\"\n"));
+    let text = "[redis]\nimage = \"of.others:5000/redis\"\nversion = \"8\"\n";
+    let chosen = plan("docker", text);
     assert!(String::from_utf8_lossy(&chosen.stdout).contains("\n  runs in of.others:5000/redis:8\n"), "{chosen:?}");
-    let built = plan("docker", text);
+    let built = plan("docker", &format!("{text}use = false\n"));
     assert!(String::from_utf8_lossy(&built.stdout).contains("\n  runs in greenroom/redis:"), "{built:?}");
-    let wrong = plan("docker", &format!("{text}form = \"registry\"\n"));
+    let wrong = plan("docker", &format!("{text}ues = false\n"));
     assert!(!wrong.status.success());
-    assert!(said(&wrong).contains(&format!("the list of images {} is wrong", list.display())), "{}", said(&wrong));
-    assert!(said(&wrong).contains("unknown field `form`"), "{}", said(&wrong));
+    let told = format!("the list of images {} is wrong in line 4: unknown field `ues`", list.display());
+    assert!(said(&wrong).contains(&told), "{}", said(&wrong));
     assert!(plan("process", "nonsense").status.success());
 }

@@ -134,7 +134,7 @@ async fn a_missing_image_is_named() {
     let named = docker::images::redis(&order.toolchain).name;
     let said = complaint(stand.lease(order).await);
     assert!(said.contains(&format!("there is no image {named}")), "{said}");
-    assert!(said.contains("`cargo xtask images build` makes ours"), "{said}");
+    assert!(said.contains("`cargo xtask images build` makes those named greenroom/"), "{said}");
     becomes_empty(GONE, "containers", || containers_of(&stand)).await;
 }
 

@@ -55,7 +55,7 @@ public final class Launcher {
             Node.run(nodeFile);
         } catch (NoClassDefFoundError | IncompatibleClassChangeError cause) {
             fail("Kafka's classes are not those of the 4.3 that the launcher is built for, or are not on the class path ("
-                + "in an image of others, `jars` says where they lie)", cause);
+                + "in an image of others, `jars` says where they lie): " + cause, null);
         } catch (Throwable cause) {
             fail("the node of " + nodeFile + " failed", cause);
         }

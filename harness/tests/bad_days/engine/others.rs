@@ -141,17 +141,19 @@ async fn an_image_that_is_not_the_pinned_one_is_refused() {
         order
     };
     let said = complaint(stand.lease(order(&name)).await);
-    assert!(said.contains(&format!("the image {name} is not the one of {pinned}: here it is sha256:")), "{said}");
+    assert!(
+        said.contains(&format!("the image {name} for redis is not the one of {pinned}: here it is sha256:")),
+        "{said}"
+    );
     assert!(said.contains("`cargo xtask images pull` fetches the one that is pinned"), "{said}");
     let said = complaint(stand.lease(order("others/redis:none")).await);
-    assert!(said.contains("there is no image others/redis:none"), "{said}");
-    assert!(said.contains("`cargo xtask images pull` fetches those that docker/images.toml lists"), "{said}");
+    assert!(said.contains("there is no image others/redis:none for redis"), "{said}");
+    assert!(said.contains("get another one by `cargo xtask images pull`"), "{said}");
     // The same for a person, whose list it stands in.
     let (list, description) = (stand.path().join("images.toml"), stand.path().join("stand.toml"));
     let (repository, tag) = name.split_once(':').expect("it has a tag");
-    let base = "base = { image = \"debian\", version = \"13-slim\" }";
-    let redis = format!("image = \"{repository}\"\nversion = \"{tag}\"\nfrom = \"registry\"\ndigest = \"{pinned}\"");
-    std::fs::write(&list, format!("{base}\n[redis]\n{redis}\n")).expect("there is room");
+    let redis = format!("image = \"{repository}\"\nversion = \"{tag}\"\ndigest = \"{pinned}\"");
+    std::fs::write(&list, format!("[redis]\n{redis}\n")).expect("there is room");
     std::fs::write(&description, REDIS_ONLY).expect("there is room");
     let up = Command::new(env!("CARGO_BIN_EXE_greenroom"))
         .args(["test-env", "up", "--runtime", "docker", "--description"])
@@ -161,6 +163,9 @@ async fn an_image_that_is_not_the_pinned_one_is_refused() {
         .output()
         .expect("the command runs");
     let said = String::from_utf8_lossy(&up.stderr);
-    assert!(!up.status.success() && said.contains(&format!("the image {name} is not the one of {pinned}")), "{said}");
+    assert!(
+        !up.status.success() && said.contains(&format!("the image {name} for redis is not the one of {pinned}")),
+        "{said}"
+    );
     assert_eq!(containers_of(&stand), Vec::<String>::new());
 }
