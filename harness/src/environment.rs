@@ -4,6 +4,7 @@
 //! It ends when the handle is dropped or its process dies; [`Environment::release`] is the good manner.
 
 mod faults;
+mod groups;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,15 +19,13 @@ use crate::docker::pinned::PinnedError;
 use crate::docker::{self, pinned};
 use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
 use crate::plan::{Kind, Plan, Runtime, Scope};
-use crate::report;
 use crate::runtime::Waited;
 use crate::snapshot;
-use crate::spec::{ConsumerSpec, Spec};
+use crate::spec::Spec;
 use crate::supervisor::client::{self, ClientError, Lease, News};
 use crate::supervisor::protocol::{Action, Event, Order, PartSignal, Summary};
 use crate::supervisor::state::{StateError, Workspace};
-use crate::wire::{self, WireError};
-use futures_util::future::join_all;
+use crate::wire::WireError;
 
 pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 
@@ -37,8 +36,6 @@ pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
 /// The same of somebody else's service, which may leave its consumer group slowly: the usual session of a client on the
 /// JVM is 45 s.
 pub const SETTLE_DEADLINE_OF_OTHERS: Duration = Duration::from_secs(90);
-/// How long the consumers of somebody else's service are waited for.
-const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Says what the brokers and stores of environments run as: `process` or `docker`.
 pub const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
@@ -179,26 +176,6 @@ impl Environment {
             environment.absent = environment.groups_without_members().await;
         }
         Ok(environment)
-    }
-
-    /// Gives the consumers of somebody else's service time to join their groups: one that begins at the end of a topic
-    /// would never see what is sent before. That one has not joined by then is told and no failure, since it may join when
-    /// there is something to consume.
-    async fn groups_without_members(&self) -> Vec<Complaint> {
-        let (brokers, deadline) = (self.plan().brokers(), tokio::time::Instant::now() + JOIN_LIMIT);
-        let joined = join_all(self.spec.settle.consumers.iter().map(async |consumer| {
-            let topics = self.topics_of(consumer);
-            let joined = wire::group_shared(&brokers, &consumer.group, &topics, &(1..), deadline).await;
-            let absent = |error| Complaint { part: "kafka".to_owned(), line: report::chain(&error) };
-            joined.err().map(absent)
-        }));
-        joined.await.into_iter().flatten().collect()
-    }
-
-    /// The topics of a consumer with their partitions.
-    fn topics_of(&self, consumer: &ConsumerSpec) -> BTreeMap<String, u16> {
-        let topics = self.plan().topics.iter().filter(|topic| consumer.topics.contains(&topic.name));
-        topics.map(|topic| (topic.name.clone(), topic.partitions)).collect()
     }
 
     /// What should exist.

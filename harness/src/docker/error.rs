@@ -43,7 +43,7 @@ pub enum EngineError {
         found: String,
     },
     /// An image is missing.
-    #[error("there is no image {image}{}", in_which(part.as_deref()))]
+    #[error("there is no image {image}{}", for_part(part.as_deref()))]
     NoImage {
         /// The image.
         image: String,
@@ -51,7 +51,7 @@ pub enum EngineError {
         part: Option<String>,
     },
     /// An image is another one than it should be.
-    #[error("the image {image}{} is not the one of {wanted}: here it is {found}", in_which(Some(part)))]
+    #[error("the image {image}{} is not the one of {wanted}: here it is {found}", for_part(Some(part)))]
     OtherImage {
         /// The image.
         image: String,
@@ -121,7 +121,7 @@ impl EngineError {
 }
 
 /// Which part an image is for.
-fn in_which(part: Option<&str>) -> String {
+fn for_part(part: Option<&str>) -> String {
     part.map_or_else(String::new, |part| format!(" for {part}"))
 }
 

@@ -4,8 +4,6 @@
 //!
 //! Deliberately absent: faults inside a part. What a system under test can be asked to do to itself is its own affair.
 
-use std::fmt::Debug;
-use std::ops::RangeBounds;
 use std::time::Duration;
 
 use super::{Environment, EnvironmentError};
@@ -29,7 +27,7 @@ pub struct PartHandle<'a> {
 /// The brokers of a running environment.
 #[derive(Debug)]
 #[must_use = "nothing happens to a broker before one of its verbs is called"]
-pub struct KafkaHandle<'a>(&'a mut Environment);
+pub struct KafkaHandle<'a>(pub(super) &'a mut Environment);
 
 /// The way from a client to a part.
 #[derive(Debug)]
@@ -135,25 +133,6 @@ impl<'a> KafkaHandle<'a> {
     pub async fn leader_of(self, topic: &str, partition: u16) -> Result<u16, EnvironmentError> {
         let brokers = self.0.plan().brokers();
         broker_id(wire::partition_leader(&brokers, topic, partition.into(), brokers_deadline()).await?)
-    }
-
-    /// Waits until so many members of a group that the description names (`settle.consumers`) share all partitions of
-    /// its topics: they have joined, or the others' partitions have moved to them.
-    ///
-    /// # Errors
-    /// The description has no such group, or it was otherwise for as long as settling may take; the error says how.
-    pub async fn shared_by(
-        self,
-        group: &str,
-        members: impl RangeBounds<usize> + Debug,
-    ) -> Result<(), EnvironmentError> {
-        let consumers = &self.0.spec().settle.consumers;
-        let Some(found) = consumers.iter().find(|consumer| consumer.group == group) else {
-            let known = consumers.iter().map(|consumer| consumer.group.clone()).collect::<Vec<_>>().join(", ");
-            return Err(EnvironmentError::NoGroup { group: group.to_owned(), known });
-        };
-        let deadline = tokio::time::Instant::now() + self.0.settle_deadline();
-        Ok(wire::group_shared(&self.0.plan().brokers(), group, &self.0.topics_of(found), &members, deadline).await?)
     }
 
     /// The broker whose controller leads the quorum.

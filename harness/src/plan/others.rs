@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: entry points. Each image has its own, and none of them ends with an environment as ours do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{ImageKind, Part, PlannedContainer, Runtime, Site};
 use crate::node;
@@ -32,8 +32,15 @@ fn chosen<'a>(image: &'a Option<PartImage>, site: &Site) -> Option<&'a PartImage
     image.as_ref().filter(|_| site.runtime == Runtime::Docker)
 }
 
-/// Puts brokers into the image for them, if there is one; their properties are the last arguments.
-pub(super) fn kafka(part: Part, layout: Layout, toolchain: &Toolchain, site: &Site) -> Part {
+/// Puts brokers of these properties files into the image for them, if there is one; `unpacks` says where native libraries go.
+pub(super) fn kafka(
+    part: Part,
+    unpacks: String,
+    properties: Vec<String>,
+    layout: Layout,
+    toolchain: &Toolchain,
+    site: &Site,
+) -> Part {
     let Some(image) = chosen(&toolchain.images.kafka, site) else { return part };
     let is_ours = |jar: &&PathBuf| {
         let name = jar.file_name().unwrap_or_default().to_string_lossy();
@@ -42,28 +49,26 @@ pub(super) fn kafka(part: Part, layout: Layout, toolchain: &Toolchain, site: &Si
     let ours: Vec<_> = toolchain.kafka.classpath.iter().filter(is_ours).cloned().collect();
     // Ours come first: an image's own logging would find another version of its interface.
     let classpath: Vec<_> = ours.iter().cloned().chain([image.jars.join("*")]).collect();
-    let mut arguments = vec![format!("-Djava.io.tmpdir={}", site.directory.display())];
+    let mut arguments = vec![unpacks];
     arguments.extend(node::jvm_flags(layout));
     arguments.extend(node::launcher_arguments(&classpath));
-    let properties = part.command.iter().filter(|argument| argument.ends_with(".properties"));
-    arguments.extend(properties.cloned());
+    arguments.extend(properties);
     into(part, image, shell(JAVA, "java", arguments), ours)
 }
 
-/// Puts PostgreSQL into the image for it, if there is one; its settings follow its data directory.
-pub(super) fn postgres(part: Part, data: &Path, toolchain: &Toolchain, site: &Site) -> Part {
+/// Puts PostgreSQL, with this data directory and these settings, into the image for it, if there is one.
+pub(super) fn postgres(part: Part, data: PathBuf, settings: Vec<String>, toolchain: &Toolchain, site: &Site) -> Part {
     let Some(image) = chosen(&toolchain.images.postgres, site) else { return part };
     let mut arguments = vec![data.display().to_string()];
-    arguments.extend(part.command.iter().skip_while(|argument| *argument != "-c").cloned());
-    let part = Part { copies: Vec::new(), directories: vec![data.to_owned()], ..part };
+    arguments.extend(settings);
+    let part = Part { copies: Vec::new(), directories: vec![data], ..part };
     into(part, image, shell(POSTGRES, "postgres", arguments), Vec::new())
 }
 
-/// Puts Redis into the image for it, if there is one.
-pub(super) fn redis(part: Part, toolchain: &Toolchain, site: &Site) -> Part {
+/// Puts Redis, with these settings, into the image for it, if there is one.
+pub(super) fn redis(part: Part, settings: Vec<String>, toolchain: &Toolchain, site: &Site) -> Part {
     let Some(image) = chosen(&toolchain.images.redis, site) else { return part };
-    let arguments = part.command.iter().skip(1).cloned();
-    let command = ["redis-server".to_owned()].into_iter().chain(arguments).collect();
+    let command = ["redis-server".to_owned()].into_iter().chain(settings).collect();
     into(part, image, command, Vec::new())
 }
 

@@ -63,9 +63,10 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
     }
     let mut command = vec![toolchain.jdk.home.join("bin/java").display().to_string()];
     // Native libraries are unpacked there, and would stay behind in `/tmp` when a JVM is killed.
-    command.push(format!("-Djava.io.tmpdir={}", site.directory.display()));
+    let unpacks = format!("-Djava.io.tmpdir={}", site.directory.display());
+    command.push(unpacks.clone());
     command.extend(node::jvm_arguments(kafka.layout, toolchain));
-    command.extend(properties);
+    command.extend(properties.iter().cloned());
     let at = |id: &u16| SocketAddrV4::new(site.address, client_ports[usize::from(*id) - 1]);
     let part = Part {
         name: name.to_owned(),
@@ -81,7 +82,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         directory: site.directory.clone(),
         log: log(site, name),
     };
-    others::kafka(part, kafka.layout, toolchain, site)
+    others::kafka(part, unpacks, properties, kafka.layout, toolchain, site)
 }
 
 /// The PostgreSQL part.
@@ -116,7 +117,8 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         "-D".to_owned(),
         data.display().to_string(),
     ];
-    command.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+    let settings: Vec<_> = settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect();
+    command.extend(settings.iter().cloned());
     let part = Part {
         name: "postgres".to_owned(),
         kind: Kind::Postgres { database: postgres.database.clone(), user: postgres.user.clone() },
@@ -131,20 +133,22 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         directory: data.clone(),
         log: log(site, "postgres"),
     };
-    others::postgres(part, &data, toolchain, site)
+    others::postgres(part, data, settings, toolchain, site)
 }
 
 /// The Redis part.
 pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Part {
     let directory = site.directory.join("redis");
     let (listen, port) = (site.listen().to_string(), redis.port.to_string());
-    let (binary, place) = (toolchain.redis.binary.display().to_string(), directory.display().to_string());
-    let mut command: Vec<&str> = vec![&binary, "--bind", &listen, "--port", &port, "--dir", &place];
-    command.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+    let place = directory.display().to_string();
+    let mut settings: Vec<&str> = vec!["--bind", &listen, "--port", &port, "--dir", &place];
+    settings.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
     if site.runtime == Runtime::Docker {
         // It would refuse clients that do not come from a loopback address, and the engine brings them from its own.
-        command.extend(["--protected-mode", "no"]);
+        settings.extend(["--protected-mode", "no"]);
     }
+    let settings: Vec<_> = settings.into_iter().map(str::to_owned).collect();
+    let binary = toolchain.redis.binary.display().to_string();
     let part = Part {
         name: "redis".to_owned(),
         kind: Kind::Redis,
@@ -154,12 +158,12 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
         copies: Vec::new(),
         files: Vec::new(),
         container: site.contained(images::redis(toolchain)),
-        command: command.into_iter().map(str::to_owned).collect(),
+        command: [binary].into_iter().chain(settings.iter().cloned()).collect(),
         variables: identity(site),
         directory,
         log: log(site, "redis"),
     };
-    others::redis(part, toolchain, site)
+    others::redis(part, settings, toolchain, site)
 }
 
 /// The container of a program, where one of them is an image: what it calls has to be in the same network, but for a

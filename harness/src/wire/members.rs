@@ -73,39 +73,54 @@ async fn shared(
     Err(WireError::GroupNotShared { broker: coordinator.address(), group: group.to_owned(), why })
 }
 
-/// The state of a group, and what its members have.
+/// The state of a group, and what its members have. A group of the newer protocol is none to the classic question.
 async fn described(coordinator: &mut Peer, group: &str) -> Result<(String, Shares), WireError> {
-    let id = GroupId(StrBytes::from_string(group.to_owned()));
-    let answer = coordinator.ask(&DescribeGroupsRequest::default().with_groups(vec![id.clone()])).await?;
-    let found = coordinator.entry::<DescribeGroupsRequest, _>(answer.groups.first(), group)?;
-    // A group of the newer protocol is none to this question, or a dead one.
-    let is_classic = found.error_code != ResponseError::GroupIdNotFound.code() && &*found.group_state != "Dead";
-    if is_classic {
-        coordinator.check::<DescribeGroupsRequest>(found.error_code, group)?;
-        let shares = found.members.iter().map(|member| {
-            let mut bytes = member.member_assignment.clone();
-            if bytes.remaining() < size_of::<i16>() {
-                return Ok(BTreeMap::new());
-            }
-            let version = bytes.get_i16();
-            let assignment = ConsumerProtocolAssignment::decode(&mut bytes, version).map_err(|source| {
-                let source = DecodeError::Malformed(source.into());
-                WireError::Unreadable { broker: coordinator.address(), request: "DescribeGroups", source }
-            })?;
-            let topics = assignment.assigned_partitions.iter();
-            Ok(topics.map(|topic| (topic.topic.to_string(), topic.partitions.len())).collect())
-        });
-        return Ok((found.group_state.to_string(), shares.collect::<Result<_, WireError>>()?));
+    if let Some(found) = of_classic_protocol(coordinator, group).await? {
+        return Ok(found);
     }
-    let answer = coordinator.ask(&ConsumerGroupDescribeRequest::default().with_group_ids(vec![id])).await?;
+    let found = of_newer_protocol(coordinator, group).await?;
+    Ok(found.unwrap_or_else(|| ("Empty".to_owned(), Vec::new())))
+}
+
+async fn of_classic_protocol(coordinator: &mut Peer, group: &str) -> Result<Option<(String, Shares)>, WireError> {
+    let answer = coordinator.ask(&DescribeGroupsRequest::default().with_groups(vec![id_of(group)])).await?;
+    let found = coordinator.entry::<DescribeGroupsRequest, _>(answer.groups.first(), group)?;
+    if found.error_code == ResponseError::GroupIdNotFound.code() || &*found.group_state == "Dead" {
+        return Ok(None);
+    }
+    coordinator.check::<DescribeGroupsRequest>(found.error_code, group)?;
+    let shares = found.members.iter().map(|member| {
+        // The consumer protocol's messages carry their version in front of them; one that has nothing yet has no message.
+        let mut bytes = member.member_assignment.clone();
+        if bytes.remaining() < size_of::<i16>() {
+            return Ok(BTreeMap::new());
+        }
+        let version = bytes.get_i16();
+        let assignment = ConsumerProtocolAssignment::decode(&mut bytes, version).map_err(|source| {
+            let source = DecodeError::Malformed(source.into());
+            WireError::Unreadable { broker: coordinator.address(), request: "DescribeGroups", source }
+        })?;
+        let topics = assignment.assigned_partitions.iter();
+        Ok(topics.map(|topic| (topic.topic.to_string(), topic.partitions.len())).collect())
+    });
+    Ok(Some((found.group_state.to_string(), shares.collect::<Result<_, WireError>>()?)))
+}
+
+async fn of_newer_protocol(coordinator: &mut Peer, group: &str) -> Result<Option<(String, Shares)>, WireError> {
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![id_of(group)]);
+    let answer = coordinator.ask(&request).await?;
     let found = coordinator.entry::<ConsumerGroupDescribeRequest, _>(answer.groups.first(), group)?;
     if found.error_code == ResponseError::GroupIdNotFound.code() {
-        return Ok(("Empty".to_owned(), Vec::new()));
+        return Ok(None);
     }
     coordinator.check::<ConsumerGroupDescribeRequest>(found.error_code, group)?;
     let shares = found.members.iter().map(|member| {
         let topics = member.assignment.topic_partitions.iter();
         topics.map(|topic| (topic.topic_name.to_string(), topic.partitions.len())).collect()
     });
-    Ok((found.group_state.to_string(), shares.collect()))
+    Ok(Some((found.group_state.to_string(), shares.collect())))
+}
+
+fn id_of(group: &str) -> GroupId {
+    GroupId(StrBytes::from_string(group.to_owned()))
 }
