@@ -5,11 +5,11 @@
 //! so ([`pinned`]), a part runs in an image that others have made. The containers
 //! of an environment share the network and the process ids of a first one, which reads its input: when the supervisor
 //! ends in any way, that input closes, the first container ends, and the kernel ends all others. Programs of the
-//! system stay processes of this machine, unless one of them is an image: then all are in that network.
+//! system stay processes of this machine, unless one of them is an image: then all are in that network. Where links stand
+//! between brokers, that network is this machine's, because the links are.
 //!
-//! Deliberately absent: engines of other machines, which could share neither a directory nor a signal with us; links
-//! between brokers, which would have to stand inside the containers' network; and `docker exec`, which costs more than a
-//! question to the part itself.
+//! Deliberately absent: engines of other machines, which could share neither a directory nor a signal with us; and
+//! `docker exec`, which costs more than a question to the part itself.
 
 mod container;
 mod engine;
@@ -31,7 +31,7 @@ use tokio::io::AsyncWriteExt as _;
 pub use engine::{Engine, host};
 pub use error::EngineError;
 
-use crate::plan::{ImageKind, Kind, Part, Plan, PlannedContainer};
+use crate::plan::{ImageKind, Kind, Network, Part, Plan, PlannedContainer};
 use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};
 use crate::toolchain::UNPRIVILEGED_ID;
 use container::{Container, FirstProcess, Held, Own, Place, Running};
@@ -88,6 +88,7 @@ impl Containers {
         let looked_at: Vec<_> =
             looked_at.filter_map(|part| Some((part.name.clone(), part.container.clone()?))).collect();
         let (containers, address) = (Arc::clone(self), plan.site.backstage);
+        let network = plan.site.network;
         if planned.iter().any(|container| container.kind == ImageKind::Others) {
             self.write_users()?;
         }
@@ -97,7 +98,10 @@ impl Containers {
                 containers.engine.holds(part, image, digest.as_deref())
             });
             try_join_all(looks).await?;
-            let place = Place::First { address, ports: &ports };
+            let place = match network {
+                Network::Machine => Place::Here,
+                Network::Containers => Place::First { address, ports: &ports },
+            };
             let mut first = containers.container(&image, place);
             // So that whoever sweeps after a dead supervisor finds it, and with it all others.
             first.variables = vec![format!("{SUPERVISOR_VARIABLE}={}", containers.supervisor)];

@@ -56,6 +56,20 @@ pub struct Site {
     pub binaries: PathBuf,
     /// What its parts run as.
     pub runtime: Runtime,
+    /// Where its brokers and stores listen; what stands here before it is planned counts for nothing.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// Whose network the brokers and stores of an environment listen in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// This machine's, at loopback addresses of the environment's own.
+    #[default]
+    Machine,
+    /// That of its containers, of which the engine shows the ports here.
+    Containers,
 }
 
 /// Which parts of a description are wanted.
@@ -70,12 +84,12 @@ pub enum Scope {
 }
 
 impl Site {
-    /// The address that brokers and stores listen on: in a container all of its own network, of which the engine shows
-    /// the ports at [`Site::backstage`].
+    /// The address that brokers and stores listen on: in a network of containers all of them, since the engine brings
+    /// what comes to [`Site::backstage`] to one that it chose.
     pub(crate) fn listen(&self) -> Ipv4Addr {
-        match self.runtime {
-            Runtime::Process => self.backstage,
-            Runtime::Docker => Ipv4Addr::UNSPECIFIED,
+        match self.network {
+            Network::Machine => self.backstage,
+            Network::Containers => Ipv4Addr::UNSPECIFIED,
         }
     }
 
@@ -235,11 +249,6 @@ pub enum PlanError {
     /// What was asked for beside the description, or by a test, made something of it that cannot be started.
     #[error("the description as it was changed cannot be started: {0}")]
     Meaning(String),
-    /// What is asked for exists among processes only.
-    #[error(
-        "links between brokers need brokers that are processes; leave out `--runtime docker`, or use `--links clients`"
-    )]
-    ContainedLinks,
     /// An image was named where nothing runs in containers.
     #[error("{program} is an image, which `--runtime docker` runs")]
     ImageAmongProcesses {
@@ -281,9 +290,6 @@ impl Plan {
         if let Some(fault) = meaningless(spec) {
             return Err(PlanError::Meaning(fault));
         }
-        if (spec.links, site.runtime) == (Links::All, Runtime::Docker) {
-            return Err(PlanError::ContainedLinks);
-        }
         let image = spec.programs.iter().find(|program| scope.has(program) && program.image.is_some());
         if let Some(program) = image.map(|program| program.name.clone()) {
             if site.runtime == Runtime::Process {
@@ -296,6 +302,7 @@ impl Plan {
         if spec.links == Links::None {
             site.backstage = site.address;
         }
+        site.network = part::network(spec, site.runtime);
         let names = Names::of(spec, &site);
         let variables = names.expand_all("variables", &spec.variables)?;
         let mut parts = Vec::new();

@@ -15,7 +15,7 @@ use greenroom::binaries;
 use greenroom::docker::pinned;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
-use greenroom::plan::{Plan, Runtime, Site};
+use greenroom::plan::{Network, Plan, Runtime, Site};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, PartState};
 use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
@@ -189,6 +189,7 @@ impl PlanCommand {
             supervisor: "none".to_owned(),
             address: Ipv4Addr::new(127, 16, 0, 1),
             backstage: Ipv4Addr::new(127, 128, 0, 1),
+            network: Network::default(),
             directory: workspace.directory.join("plan"),
             binaries: binaries::built()?,
             runtime,

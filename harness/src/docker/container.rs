@@ -60,6 +60,8 @@ pub(super) struct Own<'a> {
 pub(super) enum Place<'a> {
     /// Network and process ids are its own, and these ports are found at this address of the machine.
     First { address: Ipv4Addr, ports: &'a [u16] },
+    /// Process ids are its own, the network is this machine's.
+    Here,
     /// It shares network and process ids with the container of this id.
     With { first: &'a str },
 }
@@ -141,6 +143,7 @@ pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
             host.port_bindings = Some(published.collect());
             exposed = Some(names);
         }
+        Place::Here => host.network_mode = Some("host".to_owned()),
         Place::With { first } => {
             let shared = format!("container:{first}");
             host.network_mode = Some(shared.clone());

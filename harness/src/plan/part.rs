@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::template::Names;
 use super::{
-    BROKERS, ImageKind, Kind, Part, PlanError, PlannedContainer, PlannedCopy, PlannedFile, Runtime, Site,
+    BROKERS, ImageKind, Kind, Network, Part, PlanError, PlannedContainer, PlannedCopy, PlannedFile, Runtime, Site,
     instance_name, others,
 };
 use crate::docker::images;
@@ -106,7 +106,7 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         "log_timezone=UTC".to_owned(),
     ];
     let mut files = Vec::new();
-    if site.runtime == Runtime::Docker {
+    if site.network == Network::Containers {
         // The engine's own address is where clients come from.
         let path = site.directory.join("pg_hba.conf");
         settings.push(format!("hba_file={}", path.display()));
@@ -143,7 +143,7 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
     let place = directory.display().to_string();
     let mut settings: Vec<&str> = vec!["--bind", &listen, "--port", &port, "--dir", &place];
     settings.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
-    if site.runtime == Runtime::Docker {
+    if site.network == Network::Containers {
         // It would refuse clients that do not come from a loopback address, and the engine brings them from its own.
         settings.extend(["--protected-mode", "no"]);
     }
@@ -258,6 +258,15 @@ pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink
     brokers
         .chain(others.flat_map(|part| part.addresses.iter().map(|at| link(&part.name, Carries::Clients, at.port()))))
         .collect()
+}
+
+/// Where brokers and stores listen. Links are the supervisor's, so brokers find those between them in its own network only.
+pub(super) fn network(spec: &Spec, runtime: Runtime) -> Network {
+    let linked = spec.kafka.as_ref().is_some_and(|kafka| are_linked(spec, kafka));
+    match runtime {
+        Runtime::Docker if !linked => Network::Containers,
+        Runtime::Docker | Runtime::Process => Network::Machine,
+    }
 }
 
 /// Whether links stand between the brokers. Nothing between brokers of one process can be broken.

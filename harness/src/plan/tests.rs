@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::{Plan, Runtime, Scope, Site};
+use super::{Network, Plan, Runtime, Scope, Site};
 use crate::spec::{self, Layout, Links, Spec};
 use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Toolchain};
 
@@ -47,6 +47,7 @@ fn site() -> Site {
         directory: "/state/my environments/example-1-1".into(),
         binaries: "/target/debug".into(),
         runtime: Runtime::Process,
+        network: Network::default(),
     }
 }
 
@@ -147,9 +148,23 @@ fn contained() {
     assert!(part("kafka").files[0].content.contains("\nadvertised.listeners=CLIENT://127.18.4.7:9092,"));
     assert!(part("postgres").command.contains(&"listen_addresses=0.0.0.0".to_owned()));
     assert!(part("redis").command.join(" ").contains("--bind 0.0.0.0"));
+}
 
-    let refused = contained(&Spec { links: Links::All, ..spec }).expect_err("brokers are not reached there");
-    assert!(refused.to_string().contains("links between brokers need brokers that are processes"), "{refused}");
+/// Goal: containers between whose brokers links stand listen where processes would, because the links are there.
+#[test]
+fn contained_between_links() {
+    let mut spec = Spec { links: Links::All, ..example() };
+    spec.kafka.as_mut().expect("it has brokers").layout = Layout::Separate;
+    let [here, there] = [Runtime::Process, Runtime::Docker].map(|runtime| {
+        Plan::new(&spec, Scope::Everything, &toolchain(), Site { runtime, ..site() }).expect("it can be planned")
+    });
+    assert_eq!((here.site.network, there.site.network), (Network::Machine, Network::Machine));
+    assert_eq!((&here.variables, &here.links), (&there.variables, &there.links));
+    let started = |plan: &Plan| -> Vec<_> {
+        plan.parts.iter().map(|part| (part.command.clone(), part.files.clone(), part.addresses.clone())).collect()
+    };
+    assert_eq!(started(&here), started(&there));
+    assert!(there.part("kafka-1").is_some_and(|part| part.container.is_some()));
 }
 
 /// Goal: a part in an image of others runs with the settings of ours, and with nothing that only our images hold; the

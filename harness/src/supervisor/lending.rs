@@ -15,7 +15,7 @@ use super::state::House;
 use super::tenancy::{SIGNAL_LIMIT, Tenancy};
 use crate::docker::{Containers, Engine, EngineError};
 use crate::link::LinkError;
-use crate::plan::{Plan, Runtime, Site};
+use crate::plan::{Network, Plan, Runtime, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
 use crate::spec::{Layout, Links};
@@ -131,6 +131,7 @@ impl Server {
             supervisor: self.identity.clone(),
             address: claim.address(),
             backstage: claim.backstage(),
+            network: Network::default(),
             binaries: order.binaries.clone(),
             runtime: order.runtime,
         };

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use futures_util::future::select_all;
 use greenroom::node::LAUNCHER_CLASS;
-use greenroom::plan::{Part, Plan, Runtime, Scope, Site};
+use greenroom::plan::{Network, Part, Plan, Runtime, Scope, Site};
 use greenroom::runtime;
 use greenroom::spec::{KafkaSpec, Layout, Links, Spec, Timings};
 use greenroom::wire;
@@ -101,6 +101,7 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
         address: own_address(),
         // By hand there are no links.
         backstage: own_address(),
+        network: Network::default(),
         runtime: Runtime::Process,
         directory: ground.path().join("alone"),
         binaries: ground.binaries.clone(),
