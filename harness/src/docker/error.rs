@@ -170,7 +170,10 @@ pub(super) fn missing_or_failed(image: &str, source: Error) -> EngineError {
         Error::DockerResponseServerError { status_code: 404, message } if message.contains("No such image") => {
             EngineError::NoImage { image: image.to_owned(), part: None }
         }
-        Error::DockerResponseServerError { status_code: 404, .. } => EngineError::NoFirst,
+        // Engines differ in the status that they say it with.
+        Error::DockerResponseServerError { message, .. } if message.contains("No such container") => {
+            EngineError::NoFirst
+        }
         source => EngineError::Failed { action: "make a container".to_owned(), source },
     }
 }

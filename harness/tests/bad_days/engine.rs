@@ -4,6 +4,7 @@
 //! close. Where environments are processes there is no engine, and nothing to see: `cargo xtask test --runtime docker`.
 
 mod others;
+mod own;
 
 use std::path::PathBuf;
 use std::sync::Arc;
