@@ -41,6 +41,8 @@ fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
 #[test]
 fn another_instance_sends_what_a_dead_one_won() -> Verdict {
     let two = coupon::adjusted().instances(2).variable("COUPON_CLAIM_DURATION", "4s").variable("COUPON_LIMIT", 10);
+    // The dead one stays away, and the other takes its partitions when its session is over.
+    let two = two.variable("KAFKA_SESSION_TIMEOUT", "6s");
     two.scenario(async |stage| {
         stage.pause_brokers().await?;
         for user in 1..=10 {

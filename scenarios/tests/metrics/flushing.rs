@@ -154,7 +154,7 @@ async fn a_few_go_by_age(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failur
 /// Method: the brokers are paused until a batch is being sent and 300 more metrics wait behind it; then 300 more come, 32 at a
 /// time, with the brokers at work.
 async fn what_arrives_during_a_flush_is_stored_once(stage: &mut Stage<'_, Metrics>, calls: &mut Vec<Call>) -> Verdict {
-    // The brokers may be away for longer than the store's session lasts.
+    // A commit that comes late, because the brokers stand still, shuts the store out.
     stage.environment().expect_complaint("store", "shut out of the consumer group");
     let (first, meanwhile, more) = (of_each_route(1..=4), of_each_route(5..=104), of_each_route(105..=204));
     let (sender, before) = (stage.sender.clone(), stage.sender.status().await?);

@@ -23,7 +23,10 @@ async fn reply_partition(instance: &SubtaskClient) -> Result<i32, Failure> {
 /// Method: [`a_killed_worker_is_replaced`], then [`an_answer_reaches_the_instance_that_asked`].
 #[test]
 fn two_servers_and_two_workers() -> Verdict {
-    subtasks::adjusted().instances(2).instances_of(WORKER, 2).scenario(async |stage| {
+    // A worker that stays away is replaced when its session is over.
+    let two =
+        subtasks::adjusted().instances(2).instances_of(WORKER, 2).variable_of(WORKER, "KAFKA_SESSION_TIMEOUT", "6s");
+    two.scenario(async |stage| {
         a_killed_worker_is_replaced(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
         an_answer_reaches_the_instance_that_asked(stage).await
