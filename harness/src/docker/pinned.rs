@@ -225,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn everything_in_the_list_of_this_workspace_has_a_digest() {
+        let pinned = Pinned::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/images.toml"));
+        let pinned = pinned.expect("it is right");
+        assert!(pinned.base.as_ref().is_some_and(|base| base.digest.is_some()));
+        let with_digest = pinned.listed().filter(|(_, listed)| listed.digest.is_some()).map(|(part, _)| part);
+        assert_eq!(with_digest.collect::<Vec<_>>(), ["kafka", "postgres", "redis"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let said = |text| crate::report::chain(&read(text).expect_err("it is wrong"));
         let misspelt = said("[kafak]\nimage = \"apache/kafka\"\nversion = \"4.3.1\"\n");
