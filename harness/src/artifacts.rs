@@ -20,7 +20,7 @@ mod store;
 mod train;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use error::PrepareError;
 
@@ -116,6 +116,23 @@ pub fn java_compiler() -> Result<PathBuf, PrepareError> {
 /// No place can be told, because neither a cache nor a home directory is set.
 pub fn cache_directory(explicit: Option<&Path>) -> Result<PathBuf, PrepareError> {
     store::location(explicit)
+}
+
+/// What is stored and was last used before `since`.
+///
+/// # Errors
+/// The cache cannot be read.
+pub fn idle(since: SystemTime) -> Result<Vec<PathBuf>, PrepareError> {
+    if cache_directory(None)?.is_dir() { Store::open(None)?.idle(since) } else { Ok(Vec::new()) }
+}
+
+/// Removes what [`idle`] has found, and says whether it has gone: not where somebody has asked for it meanwhile. It is
+/// made again when somebody needs it.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(stored: &Path, since: SystemTime) -> Result<bool, PrepareError> {
+    Store::open(None)?.remove(stored, since)
 }
 
 /// Tells of steps.

@@ -3,9 +3,11 @@
 mod bench;
 mod doctor;
 mod fault;
+mod gc;
 mod images;
 mod inspect;
 mod judge;
+mod stand_in;
 mod start;
 mod wanted;
 
@@ -20,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) use bench::Bench;
 pub(crate) use images::Images;
 pub(crate) use judge::Judge;
+pub(crate) use stand_in::StandIn;
 
 /// Environments by hand.
 #[derive(Subcommand)]
@@ -42,6 +45,8 @@ pub(crate) enum TestEnv {
         #[arg(long)]
         runtime: Option<Runtime>,
     },
+    /// Remove kept failures, cached artifacts and images of ours that have not been used for a while.
+    Gc(gc::Gc),
     /// Print everything that would run, without starting anything.
     Plan(start::PlanCommand),
 }
@@ -56,6 +61,7 @@ pub(crate) fn test_env(command: TestEnv) -> anyhow::Result<ExitCode> {
         TestEnv::Down(down) => down.run(),
         TestEnv::Fault(fault) => fault.run(),
         TestEnv::Doctor { runtime } => doctor::run(runtime.map_or_else(chosen_runtime, Ok)?),
+        TestEnv::Gc(gc) => gc.run(),
         TestEnv::Plan(plan) => plan.run(),
     }
 }

@@ -104,6 +104,9 @@ pub enum EnvironmentError {
         /// The groups that it names.
         known: String,
     },
+    /// Something was to be done to a service that runs elsewhere.
+    #[error("{0} runs elsewhere: it can be neither ended nor started")]
+    Elsewhere(String),
     /// `GREENROOM_RUNTIME` says something that nothing runs as.
     #[error("{RUNTIME_VARIABLE} is {0:?}; expected `process` or `docker`")]
     Runtime(String),
@@ -165,7 +168,7 @@ impl Environment {
             engine: docker::host(),
             toolchain,
             binaries,
-            evidence: evidence_directory(&workspace),
+            evidence: kept_directory(&workspace).join("failures"),
             holder,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
         };
@@ -306,6 +309,11 @@ impl Environment {
     }
 
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {
+        if let Action::Signal { part, .. } | Action::Restart { part } = &action
+            && self.spec.programs.iter().any(|program| program.elsewhere && program.name == *part)
+        {
+            return Err(EnvironmentError::Elsewhere(part.clone()));
+        }
         // Before it is done: what fails half-way, as a restart that killed and did not start, has disturbed it too.
         match &action {
             Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
@@ -372,8 +380,10 @@ pub fn chosen_runtime() -> Result<Runtime, EnvironmentError> {
     }
 }
 
-/// Where logs of failures are kept: `target/greenroom/failures`.
-fn evidence_directory(workspace: &Workspace) -> PathBuf {
+/// Where what outlives an environment is kept for a person: `target/greenroom`.
+#[must_use]
+pub fn kept_directory(workspace: &Workspace) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root.join("target"), PathBuf::from);
-    target.join("greenroom").join("failures")
+    // A relative one is meant from where the command runs, as Cargo has it.
+    std::path::absolute(&target).unwrap_or(target).join("greenroom")
 }

@@ -14,6 +14,7 @@ pub mod audit;
 pub mod binaries;
 pub mod docker;
 pub mod drive;
+pub mod env_file;
 pub mod environment;
 pub mod link;
 pub mod node;

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use conditions::{Fault, Flow, Impossible};
-pub(crate) use source::Sources;
+pub(crate) use source::{Sources, has_socket};
 
 use carry::Link;
 use conditions::Conditions;

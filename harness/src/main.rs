@@ -32,6 +32,9 @@ enum Command {
     /// Run the default system's stories against another implementation of it (`cargo xtask test --service`).
     #[command(hide = true)]
     Judge(cli::Judge),
+    /// Take the place of a service that runs elsewhere (started as a part of its environment).
+    #[command(hide = true)]
+    StandIn(cli::StandIn),
     /// Run the supervisor in a directory (started by clients).
     #[command(hide = true)]
     Supervise {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => cli::bench(command),
         Command::Images(images) => images.run(),
         Command::Judge(judge) => judge.run(),
+        Command::StandIn(stand_in) => stand_in.run(),
         // On the main thread: whatever it spawns ends with the thread that spawned it.
         Command::Supervise { house } => supervise(house).map(|()| ExitCode::SUCCESS),
         Command::Watch { house } => {

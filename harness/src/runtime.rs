@@ -16,8 +16,8 @@ mod until;
 
 pub use evidence::last_lines;
 pub use process::{PartState, Processes};
+pub(crate) use spawn::{INHERITED, death_signal, drops_privileges, stop_signal};
 pub use spawn::{SpawnError, SpawnLoop, Spawner};
-pub(crate) use spawn::{death_signal, drops_privileges, stop_signal};
 pub(crate) use standstill::stand_still;
 pub use start::{Progress, StartError, start};
 pub use sweep::{carriers, servers_in, signal_each};

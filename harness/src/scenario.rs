@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 
 use crate::audit::Complaint;
-use crate::environment::{Environment, StartOptions};
+use crate::environment::{Environment, EnvironmentError, START_DEADLINE, StartOptions};
 use crate::report;
 use crate::runtime::{self, Waited};
+use crate::service::elsewhere;
 use crate::snapshot;
 use crate::spec::Spec;
 
@@ -36,6 +37,7 @@ pub struct Failure {
     message: String,
     location: &'static Location<'static>,
     evidence: Option<String>,
+    cannot_be_asked: bool,
 }
 
 impl Failure {
@@ -43,7 +45,7 @@ impl Failure {
     #[must_use]
     #[track_caller]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), location: Location::caller(), evidence: None }
+        Self { message: message.into(), location: Location::caller(), evidence: None, cannot_be_asked: false }
     }
 
     /// What went wrong, without where.
@@ -51,12 +53,20 @@ impl Failure {
     pub fn message(&self) -> &str {
         &self.message
     }
+
+    /// Whether the story asks for what this service cannot be asked, so that nothing is known of it.
+    #[must_use]
+    pub fn cannot_be_asked(&self) -> bool {
+        self.cannot_be_asked
+    }
 }
 
 impl<E: Error + 'static> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {
-        Self::new(report::chain(&error))
+        let of_environment = (&error as &dyn Any).downcast_ref::<EnvironmentError>();
+        let cannot_be_asked = matches!(of_environment, Some(EnvironmentError::Elsewhere(_)));
+        Self { cannot_be_asked, ..Self::new(report::chain(&error)) }
     }
 }
 
@@ -129,8 +139,13 @@ async fn play(
     begun_at: &'static Location<'static>,
 ) -> Told {
     let name = std::thread::current().name().unwrap_or("scenario").to_owned();
-    let options =
-        StartOptions { holder: format!("scenario {name}, process {}", std::process::id()), ..Default::default() };
+    // A person needs longer than a program.
+    let is_elsewhere = spec.programs.iter().any(|program| program.elsewhere);
+    let options = StartOptions {
+        holder: format!("scenario {name}, process {}", std::process::id()),
+        deadline: if is_elsewhere { elsewhere::START_DEADLINE } else { START_DEADLINE },
+        ..Default::default()
+    };
     let mut environment = match Environment::start(spec, options, |_| {}).await {
         Ok(environment) => environment,
         Err(error) => return Told::not_begun(error.into()),
@@ -142,6 +157,9 @@ async fn play(
     let complaints = environment.complaints();
     let outcome = match outcome {
         Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
+        Ok(Err(failure)) if failure.cannot_be_asked => {
+            environment.release().await.map_or_else(|error| Ok(Err(error.into())), |()| Ok(Err(failure)))
+        }
         Ok(Err(mut failure)) => {
             failure.evidence = Some(keep(environment, &name, &format!("{failure:?}")).await);
             Ok(Err(failure))

@@ -7,26 +7,32 @@
 //! The command is told to a shell in the directory of whoever named it, so what works there works here. An image is run by
 //! its own command, in the network of the environment's containers; it must listen on all addresses there.
 //!
-//! Deliberately absent: a service that runs elsewhere already. It could not be given brokers and a database of its own
-//! for each story, so its verdicts would be about whatever happened before.
+//! A service that somebody starts by hand, in a debugger for instance, is named by its address; [`elsewhere`] sees to it
+//! that it was started for the environment.
 
-use std::path::PathBuf;
+pub mod elsewhere;
 
-use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
+use crate::binaries::{self, BinariesError, GREENROOM};
 use crate::spec::{ContractSpec, ProgramSpec, Spec};
+use elsewhere::Elsewhere;
 
 /// The command, for whatever runs below `cargo xtask test --service`.
 pub const SERVICE_VARIABLE: &str = "GREENROOM_SERVICE";
 /// The image, for whatever runs below `cargo xtask test --service-image`.
 pub const SERVICE_IMAGE_VARIABLE: &str = "GREENROOM_SERVICE_IMAGE";
+/// The address of one that somebody starts by hand, for whatever runs below `cargo xtask test --service-address`.
+pub const SERVICE_ADDRESS_VARIABLE: &str = "GREENROOM_SERVICE_ADDRESS";
+/// The file that its variables are written to.
+pub const SERVICE_FILE_VARIABLE: &str = "GREENROOM_SERVICE_FILE";
 /// Where the command was named, in which it runs.
 pub const SERVICE_DIRECTORY_VARIABLE: &str = "GREENROOM_SERVICE_DIRECTORY";
 /// Its fixed HTTP port, if it has one.
 pub const SERVICE_PORT_VARIABLE: &str = "GREENROOM_SERVICE_PORT";
 
 /// Somebody else's service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// What is run.
     pub runs: Runs,
@@ -35,8 +41,7 @@ pub struct Service {
 }
 
 /// How somebody else's service is run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runs {
     /// By a shell.
     Command {
@@ -47,6 +52,8 @@ pub enum Runs {
     },
     /// In a container of this image.
     Image(String),
+    /// Somebody starts it, when its environment stands.
+    Elsewhere(Elsewhere),
 }
 
 /// Why a service cannot take the place of the program under test.
@@ -69,21 +76,40 @@ pub enum ServiceError {
     /// The port is no port.
     #[error("{SERVICE_PORT_VARIABLE} is {0:?}; expected a port from 1 to 65535")]
     Port(String),
+    /// The address is none.
+    #[error("{SERVICE_ADDRESS_VARIABLE} is {at:?}; {expected}")]
+    Address {
+        /// What was named.
+        at: String,
+        /// What could be.
+        expected: String,
+    },
+    /// It is not known where the variables go.
+    #[error("{SERVICE_ADDRESS_VARIABLE} is set and {SERVICE_FILE_VARIABLE} is not")]
+    NoFile,
+    /// What takes its place is missing.
+    #[error("failed to find what takes the place of the service")]
+    Binaries(#[from] BinariesError),
 }
 
 impl Service {
     /// The service that this run is about, if it is about one.
     ///
     /// # Errors
-    /// Its port is no port, or it is not known where it runs.
+    /// Its port or address is none, or it is not known where it runs.
     pub fn of_this_run() -> Result<Option<Self>, ServiceError> {
-        let runs = match (std::env::var(SERVICE_IMAGE_VARIABLE).ok(), std::env::var(SERVICE_VARIABLE).ok()) {
-            (Some(image), _) => Runs::Image(image),
-            (None, Some(command)) => {
-                let directory = std::env::var_os(SERVICE_DIRECTORY_VARIABLE).ok_or(ServiceError::NoDirectory)?;
-                Runs::Command { command, directory: directory.into() }
-            }
-            (None, None) => return Ok(None),
+        let named = |variable| std::env::var(variable).ok();
+        let runs = if let Some(image) = named(SERVICE_IMAGE_VARIABLE) {
+            Runs::Image(image)
+        } else if let Some(at) = named(SERVICE_ADDRESS_VARIABLE) {
+            let variables = std::env::var_os(SERVICE_FILE_VARIABLE).ok_or(ServiceError::NoFile)?.into();
+            let address = elsewhere::address(&at).map_err(|expected| ServiceError::Address { at, expected })?;
+            Runs::Elsewhere(Elsewhere { at: address, variables })
+        } else if let Some(command) = named(SERVICE_VARIABLE) {
+            let directory = std::env::var_os(SERVICE_DIRECTORY_VARIABLE).ok_or(ServiceError::NoDirectory)?;
+            Runs::Command { command, directory: directory.into() }
+        } else {
+            return Ok(None);
         };
         let port = match std::env::var(SERVICE_PORT_VARIABLE) {
             Ok(text) => Some(text.parse().ok().filter(|port| *port > 0).ok_or(ServiceError::Port(text))?),
@@ -95,7 +121,7 @@ impl Service {
     /// Lets the service run instead of the program under test, and answers that program's contract.
     ///
     /// # Errors
-    /// No program, or more than one, has a contract.
+    /// No program, or more than one, has a contract; or what takes its place is missing.
     pub fn take_the_place(&self, spec: &mut Spec) -> Result<ContractSpec, ServiceError> {
         let mut with_contract: Vec<&mut ProgramSpec> =
             spec.programs.iter_mut().filter(|program| program.contract.is_some()).collect();
@@ -113,8 +139,16 @@ impl Service {
                 program.directory = Some(directory.clone());
             }
             Runs::Image(image) => program.image = Some(image.clone()),
+            Runs::Elsewhere(elsewhere) => {
+                program.command = stand_in(&binaries::built()?.join(GREENROOM), elsewhere);
+                program.elsewhere = true;
+            }
         }
-        program.port = self.port.unwrap_or(program.port);
+        program.port = match &self.runs {
+            // One that listens at every address would be in the way of what stands in for it.
+            Runs::Elsewhere(elsewhere) if elsewhere.at.port() == program.port => program.port.saturating_sub(1).max(1),
+            _ => self.port.unwrap_or(program.port),
+        };
         program.ready.clone_from(&contract.ready);
         // A producer of transactions leaves records of its own between those that consumers see.
         spec.observe.gaps.extend(spec.kafka.iter().flat_map(|kafka| &kafka.topics).map(|topic| topic.name.clone()));
@@ -122,9 +156,16 @@ impl Service {
     }
 }
 
+/// The command of what takes the place of a service that runs elsewhere, as a template.
+fn stand_in(greenroom: &Path, Elsewhere { at, variables }: &Elsewhere) -> Vec<String> {
+    let plain = |path: &Path| path.display().to_string().replace('{', "{{").replace('}', "}}");
+    let (greenroom, variables, at) = (plain(greenroom), plain(variables), at.to_string());
+    let words = [&greenroom, "stand-in", "--place", "{bind}:{port}", "--at", &at, "--variables", &variables];
+    words.map(str::to_owned).to_vec()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
     use crate::spec::read_str;
@@ -160,6 +201,14 @@ mod tests {
         let program = &spec.programs[0];
         assert_eq!((&program.binary, program.command.len(), program.image.as_deref()), (&None, 0, Some("shop:1")));
         assert_eq!(program.port, 3000);
+    }
+
+    #[test]
+    fn one_that_runs_elsewhere_has_something_in_its_place() {
+        let elsewhere = Elsewhere { at: "127.0.0.1:8080".parse().expect("an address"), variables: "/a {b}/f".into() };
+        let command = stand_in(Path::new("/bin/greenroom"), &elsewhere);
+        let place = ["/bin/greenroom", "stand-in", "--place", "{bind}:{port}"];
+        assert_eq!(command, [&place[..], &["--at", "127.0.0.1:8080", "--variables", "/a {{b}}/f"]].concat());
     }
 
     #[test]

@@ -236,6 +236,9 @@ pub struct ProgramSpec {
     /// Whether somebody else's [service](crate::service) is in its place. No description says so, but who starts it.
     #[serde(skip)]
     pub replaced: bool,
+    /// Whether that service runs elsewhere, so that nothing can be done to it.
+    #[serde(skip)]
+    pub elsewhere: bool,
 }
 
 /// What can be asked of every implementation of a program's contract.

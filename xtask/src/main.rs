@@ -22,7 +22,9 @@ usage: cargo xtask COMMAND
                      the same with brokers and stores in containers
   test --service COMMAND | --service-image IMAGE [--service-port N] [ARGUMENTS]
                      run the default system's stories against another implementation of it, and print the verdicts
-  test-env …         environments by hand: up, run, status, logs, down, fault, doctor, plan (see test-env --help)
+  test --service-address HOST:PORT [ARGUMENTS]
+                     the same with one that you start by hand, in a debugger for instance
+  test-env …         environments by hand: up, run, status, logs, down, fault, doctor, gc, plan (see test-env --help)
   images …           what `--runtime docker` is made from: build, list (see images --help)
   bench …            measurements (see bench --help)
   lint               formatting and lints, as CI wants them
@@ -82,10 +84,11 @@ fn greenroom(arguments: &[String], runtime: Option<&str>, features: &[&str]) -> 
 fn test(arguments: &[String]) -> Result<(), Failed> {
     let nextest = nextest()?;
     let (runtime, arguments) = runtime(arguments)?;
-    if arguments
-        .iter()
-        .any(|argument| ["--service", "--service-image"].contains(&argument.split('=').next().unwrap_or("")))
-    {
+    let names_a_service = |argument: &String| {
+        let name = argument.split('=').next().unwrap_or("");
+        ["--service", "--service-image", "--service-address"].contains(&name)
+    };
+    if arguments.iter().any(names_a_service) {
         let judge = ["judge", "--nextest"].map(str::to_owned).into_iter().chain([nextest.display().to_string()]);
         return greenroom(&judge.chain(arguments).collect::<Vec<_>>(), runtime.as_deref(), &[]);
     }

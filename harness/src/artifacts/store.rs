@@ -5,9 +5,9 @@
 //! that need the same thing wait for the first, and what a killed one left is removed by the next. A finished entry
 //! never changes; its [`manifest`] tells when somebody else has changed it.
 //!
-//! Deliberately absent: removal of entries that no version needs any more. Deleting the whole store is always safe
-//! while nothing runs from it.
+//! Deleting the whole store is always safe while nothing runs from it; what no version uses any more is [`idle`].
 
+mod idle;
 mod location;
 mod manifest;
 #[cfg(test)]
@@ -92,6 +92,7 @@ impl Store {
     ) -> Result<Entry, PrepareError> {
         let path = self.root.join(&key.name);
         if let State::Intact(build) = manifest::examine(&path)? {
+            idle::note_use(&path);
             return Ok(Entry { path, build });
         }
         let _lock = self.lock(key, step, reporter)?;

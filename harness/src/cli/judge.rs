@@ -1,11 +1,15 @@
 //! `test --service`: the stories of a system against somebody else's implementation of it, and what they say.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use anyhow::{Context, ensure};
-use greenroom::environment::RUNTIME_VARIABLE;
-use greenroom::service::{SERVICE_DIRECTORY_VARIABLE, SERVICE_IMAGE_VARIABLE, SERVICE_PORT_VARIABLE, SERVICE_VARIABLE};
+use greenroom::environment::{RUNTIME_VARIABLE, kept_directory};
+use greenroom::service::{
+    SERVICE_ADDRESS_VARIABLE, SERVICE_DIRECTORY_VARIABLE, SERVICE_FILE_VARIABLE, SERVICE_IMAGE_VARIABLE,
+    SERVICE_PORT_VARIABLE, SERVICE_VARIABLE, elsewhere,
+};
 use greenroom::supervisor::state::Workspace;
 use greenroom::verdict::{self, VERDICTS_VARIABLE};
 use tokio::process::Command;
@@ -22,11 +26,20 @@ pub(crate) struct Judge {
     nextest: PathBuf,
     /// The command that runs the service, in each story's own environment with the variables of the contract.
     /// `{port}` stands for its HTTP port.
-    #[arg(long, value_name = "COMMAND", required_unless_present = "service_image")]
+    #[arg(long, value_name = "COMMAND", required_unless_present_any = ["service_image", "service_address"])]
     service: Option<String>,
     /// An image of the service instead, run beside brokers and stores in containers.
     #[arg(long, value_name = "IMAGE", conflicts_with = "service")]
     service_image: Option<String>,
+    /// The address of a service that you start by hand, such as in a debugger: each story waits until it was started with
+    /// the variables of its environment, which are written to target/greenroom/service/variables.env.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_parser = elsewhere::address,
+        conflicts_with_all = ["service", "service_image", "service_port"]
+    )]
+    service_address: Option<SocketAddr>,
     /// The HTTP port of the service, where it cannot be chosen by `PORT`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     service_port: Option<u16>,
@@ -40,7 +53,9 @@ impl Judge {
         let workspace = Workspace::here()?;
         let system = default_system(&workspace.root)?;
         let system = system.context("`.config/greenroom.toml` names no default system, whose stories could be told")?;
-        self.start_once(&system)?;
+        if self.service_address.is_none() {
+            self.start_once(&system)?;
+        }
         let verdicts = tempfile::Builder::new().prefix("greenroom-verdicts-").tempdir().context("make a directory")?;
         let mut stories = process::Command::new(&self.nextest);
         // By target and not by filter, because nextest runs what any of several filters chooses.
@@ -51,6 +66,19 @@ impl Judge {
         stories.envs(self.service.iter().map(|command| (SERVICE_VARIABLE, command)));
         if let Some(image) = &self.service_image {
             stories.env(SERVICE_IMAGE_VARIABLE, image).env(RUNTIME_VARIABLE, "docker");
+        }
+        if let Some(at) = self.service_address {
+            // A directory of its own: a file that is written anew is another one to whoever watches only that.
+            let directory = kept_directory(&workspace).join("service");
+            std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+            let file = directory.join("variables.env");
+            say(&format!(
+                "each story waits for your service at {at}: start it anew whenever {} changes",
+                file.display()
+            ));
+            stories.env(SERVICE_ADDRESS_VARIABLE, at.to_string()).env(SERVICE_FILE_VARIABLE, file);
+            // One at a time, as long as a person takes.
+            stories.env("NEXTEST_PROFILE", "by-hand").args(["--test-threads", "1"]);
         }
         // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
         stories.env("INSTA_FORCE_PASS", "1").env("INSTA_UPDATE", "no");

@@ -1,6 +1,5 @@
 //! `up`, `run` and `plan`: one road for a person and for a test.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use comfy_table::presets::NOTHING;
 use greenroom::artifacts::{self, PrepareOptions, ProgressState};
 use greenroom::binaries;
 use greenroom::docker::pinned;
+use greenroom::env_file;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Network, Plan, Runtime, Site};
@@ -337,13 +337,7 @@ fn may_be_replaced(path: &Path) -> bool {
 }
 
 fn write_env_file(path: &Path, environment: &Environment) -> anyhow::Result<()> {
-    let mut text = format!("{ENV_FILE_HEAD}\n");
-    for (name, value) in environment.variables() {
-        if value.contains('\n') {
-            bail!("{name} has a line break, which an env file cannot hold");
-        }
-        writeln!(text, "{name}={value}")?;
-    }
+    let text = env_file::text(ENV_FILE_HEAD, environment.variables())?;
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 

@@ -249,6 +249,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether its containers may have this machine's network: a rootless engine has one of its own.
+    ///
+    /// # Errors
+    /// It is rootless, or does not answer.
+    pub(super) async fn shares_network(&self) -> Result<(), EngineError> {
+        let info = self.docker.info().await.map_err(failed("tell of itself"))?;
+        let options = info.security_options.unwrap_or_default();
+        if options.iter().any(|option| option.contains("name=rootless")) { Err(EngineError::Rootless) } else { Ok(()) }
+    }
+
     /// Starts the first container of an environment.
     ///
     /// # Errors

@@ -62,6 +62,9 @@ pub enum EngineError {
         /// Those that it is known by here.
         found: String,
     },
+    /// Links are not found from its containers.
+    #[error("links between brokers need this machine's network, and a rootless container engine has another one")]
+    Rootless,
     /// The container whose network and process ids the others share has ended.
     #[error("the first container of the environment has ended")]
     NoFirst,
@@ -110,6 +113,7 @@ impl EngineError {
                 "`cargo xtask images pull` fetches the one that is pinned; if the one that is here is right, pin it in the list \
                  of images (docker/images.toml, or GREENROOM_IMAGES)"
             }
+            Self::Rootless => "use an engine that root runs, `--links clients`, or do without `--runtime docker`",
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
             Self::Failed { source: Error::DockerResponseServerError { message: said, .. }, .. }
             | Self::Failed { source: Error::DockerStreamError { error: said }, .. } => return advice_on(said),

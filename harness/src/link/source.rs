@@ -46,8 +46,9 @@ impl Sources {
         let sessions = (self.sessions)();
         // The process that leads the session first: nearly always it is the one.
         let leaders = sessions.keys().filter_map(|pid| Process::new(*pid).ok());
-        let leader = leaders.into_iter().find(|process| has(process, own));
-        let found = leader.or_else(|| followers(&sessions).find(|process| has(process, own)))?;
+        let has = |process: &Process| has_socket(process, |inode| inode == own);
+        let leader = leaders.into_iter().find(has);
+        let found = leader.or_else(|| followers(&sessions).find(has))?;
         let session = found.stat().ok()?.session;
         sessions.get(&session).cloned()
     }
@@ -89,9 +90,10 @@ fn followers(sessions: &BTreeMap<i32, String>) -> impl Iterator<Item = Process> 
     })
 }
 
-fn has(process: &Process, inode: u64) -> bool {
+/// Whether a process has a socket open whose inode is a wanted one.
+pub(crate) fn has_socket(process: &Process, is_wanted: impl Fn(u64) -> bool) -> bool {
     let open = process.fd().into_iter().flatten().flatten();
-    open.into_iter().any(|descriptor| matches!(descriptor.target, FDTarget::Socket(found) if found == inode))
+    open.into_iter().any(|descriptor| matches!(descriptor.target, FDTarget::Socket(inode) if is_wanted(inode)))
 }
 
 impl fmt::Debug for Sources {

@@ -150,6 +150,8 @@ pub(crate) fn stop_signal(kind: &Kind) -> Signal {
 }
 
 /// The variables that a part inherits; all others are planned.
+pub(crate) const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
 fn inherited() -> impl Iterator<Item = (&'static str, String)> {
-    ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
+    INHERITED.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
 }

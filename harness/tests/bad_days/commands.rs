@@ -1,6 +1,8 @@
 //! Bad input on the command line: told in words, exit code not 0, nothing started.
 
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
 
 use crate::stand::{REDIS_ONLY, Stand};
 
@@ -180,4 +182,54 @@ fn the_list_of_images_is_read_for_containers() {
     let told = format!("the list of images {} is wrong in line 4: unknown field `ues`", list.display());
     assert!(said(&wrong).contains(&told), "{}", said(&wrong));
     assert!(plan("process", "nonsense").status.success());
+}
+
+/// Goal: what has not been used for a while is removed and told of; what is new, in use or nobody's stays, and a dry run
+/// removes nothing.
+#[test]
+fn what_nobody_uses_is_removed() {
+    let stand = Stand::new();
+    let (cache, target) = (stand.path().join("cache"), stand.path().join("target"));
+    let failures = target.join("greenroom/failures");
+    let make = |directory: &Path, file: &str, text: &str, old: bool| {
+        std::fs::create_dir_all(directory).expect("there is room");
+        std::fs::write(directory.join(file), text).expect("there is room");
+        let days = Duration::from_secs(if old { 20 } else { 1 } * 24 * 60 * 60);
+        let time = SystemTime::now() - days;
+        for path in [directory.join(file), directory.to_owned()] {
+            std::fs::File::open(path).and_then(|file| file.set_modified(time)).expect("times can be set");
+        }
+        directory.to_owned()
+    };
+    let entry = |name: &str, old| make(&cache.join(name), ".manifest", "greenroom-entry 1 7\n", old);
+    let gone = [make(&failures.join("shop-1-1"), "error.txt", "", true), entry("jars-0123456789abcdef", true)];
+    let running = entry("redis-0123456789abcdef", true);
+    let stays = [
+        running.clone(),
+        make(&failures.join("shop-1-2"), "error.txt", "", false),
+        entry("jars-fedcba9876543210", false),
+        entry("mine", true),
+        make(&cache.join("notes-0123456789abcdef"), ".manifest", "of somebody else", true),
+    ];
+    let mut server = Command::new("sh");
+    server.args(["-c", "read line", "server"]).arg(running.join("redis-server"));
+    let mut server = server.stdin(Stdio::piped()).spawn().expect("a shell runs");
+    let path = |path: &Path| path.display().to_string();
+    let variables = [("GREENROOM_CACHE", path(&cache)), ("CARGO_TARGET_DIR", path(&target))];
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let gc = |more: &[&str]| {
+        let output = greenroom(&stand, &[&["test-env", "gc"], more].concat(), &variables);
+        assert!(output.status.success(), "{}", said(&output));
+        (String::from_utf8_lossy(&output.stdout).into_owned(), said(&output))
+    };
+    let (would, _) = gc(&["--dry-run"]);
+    assert!(gone.iter().all(|gone| would.contains(&path(gone)) && gone.exists()), "{would}");
+    let (removed, told) = gc(&[]);
+    server.kill().and_then(|()| server.wait()).expect("it ends");
+    for gone in &gone {
+        assert!(!gone.exists() && removed.contains(&format!("removed {}", path(gone))), "{removed}");
+    }
+    assert!(stays.iter().all(|stays| stays.exists()), "{removed}");
+    assert!(told.contains(&format!("{} stays: something runs from it", path(&running))), "{told}");
+    assert!(gc(&["--older-than", "30"]).0.is_empty());
 }

@@ -1,9 +1,15 @@
 //! `cargo xtask test --service`: what these very stories say of somebody else's service.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use greenroom::binaries::{self, BINARIES_VARIABLE, GREENROOM};
+use greenroom::parent_death::end_with_parent;
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::service::Service;
 
@@ -11,18 +17,18 @@ use greenroom::service::Service;
 const STORIES: [&str; 3] =
     ["payments::approved_payment", "defects::money::a_refund_adds_numbers", "defects::retries::attempts_have_a_limit"];
 
-/// What is said of a service that is started by this command, by these stories.
+/// What is said of a service that is named like this, by these stories; files go to `target`.
 ///
 /// A script stands for cargo-nextest and runs them.
-fn judged(service: &str, stories: &[&str]) -> Result<Judged, Failure> {
+fn judged(service: [&str; 2], stories: &[&str], target: &Path) -> Result<Judged, Failure> {
     let binaries = binaries::built()?;
-    let directory = tempfile::tempdir()?;
-    let nextest = directory.path().join("nextest");
+    let nextest = target.join("nextest");
     let stories = format!("{} --exact --test-threads 1 {}", std::env::current_exe()?.display(), stories.join(" "));
     std::fs::write(&nextest, format!("#!/bin/sh\nexec {stories}\n"))?;
     std::fs::set_permissions(&nextest, PermissionsExt::from_mode(0o755))?;
     let mut judge = Command::new(binaries.join(GREENROOM));
-    judge.arg("judge").arg("--nextest").arg(nextest).args(["--service", service]).env(BINARIES_VARIABLE, &binaries);
+    judge.arg("judge").arg("--nextest").arg(nextest).args(service).env(BINARIES_VARIABLE, &binaries);
+    judge.env("CARGO_TARGET_DIR", target);
     let judged = judge.output()?;
     Ok(Judged {
         holds: judged.status.success(),
@@ -61,7 +67,8 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     let binaries = binaries::built()?;
     binaries::build_variant("concert-service/broken", "concert-service-broken")?;
     let service = format!("PLANTED_DEFECT=refund-as-text exec {}/concert-service-broken", binaries.display());
-    judged(&service, &STORIES)?.fails_with(&[
+    let target = tempfile::tempdir()?;
+    judged(["--service", &service], &STORIES, target.path())?.fails_with(&[
         "| defects: money: a refund adds numbers",
         "| BROKEN ",
         "user 1 has 9000010000 and 90000 points",
@@ -102,12 +109,76 @@ fn a_route_that_somebody_elses_service_lacks_is_told() -> Verdict {
     // A command is a template, in which a brace is written twice.
     let server = server.replace('{', "{{").replace('}', "}}");
     let service = format!("exec perl -e '{server}' {{bind}} {{port}}");
-    let judged = judged(&service, &["payments::approved_payment"])?;
+    let target = tempfile::tempdir()?;
+    let judged = judged(["--service", &service], &["payments::approved_payment"], target.path())?;
     judged.fails_with(&[
         "| BROKEN ",
         "POST /concert/create was answered against the contract",
         "got status 404 with \"no such route\"",
         "0 hold, 1 broken",
     ]);
+    Ok(())
+}
+
+/// Somebody who starts a program anew whenever a file of variables changes.
+struct Person {
+    goes: Arc<AtomicBool>,
+    works: Option<JoinHandle<()>>,
+}
+
+impl Person {
+    fn watches(file: PathBuf, program: PathBuf) -> Self {
+        let goes = Arc::<AtomicBool>::default();
+        let gone = Arc::clone(&goes);
+        let works = thread::spawn(move || {
+            let mut last = (String::new(), None);
+            while !gone.load(Ordering::Acquire) {
+                let text = std::fs::read_to_string(&file).unwrap_or_default();
+                if text != last.0 {
+                    last.1.as_mut().map(end);
+                    let variables = text.lines().filter_map(|line| line.split_once('='));
+                    let mut service = Command::new(&program);
+                    end_with_parent(service.envs(variables));
+                    last = (text.clone(), Some(service.spawn().expect("the service runs")));
+                }
+                thread::park_timeout(Duration::from_millis(50));
+            }
+            last.1.as_mut().map(end);
+        });
+        Self { goes, works: Some(works) }
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        self.goes.store(true, Ordering::Release);
+        let _ = self.works.take().map(JoinHandle::join);
+    }
+}
+
+fn end(service: &mut Child) {
+    let _ = service.kill();
+    let _ = service.wait();
+}
+
+/// Goal: a service that somebody starts by hand is judged by what it does in each story's own environment; what it cannot be
+/// asked is listed.
+/// Method: a thread starts ours anew, a moment after the variables of the next environment are there. Until then the one
+/// of the environment before listens at the address, and would break every law.
+#[test]
+fn a_service_that_is_started_by_hand_is_judged() -> Verdict {
+    if Service::of_this_run()?.is_some() {
+        return Ok(());
+    }
+    let target = tempfile::tempdir()?;
+    let [high, low] = [std::process::id() >> 8 & 0xff, std::process::id() & 0xff];
+    let at = format!("127.200.{high}.{low}:3999");
+    let program = binaries::built()?.join("concert-service");
+    let person = Person::watches(target.path().join("greenroom/service/variables.env"), program);
+    let Judged { holds, table, said } = judged(["--service-address", &at], &STORIES, target.path())?;
+    drop(person);
+    assert!(holds, "no law was broken: {table}\n{said}");
+    assert!(table.contains("2 hold, 0 broken, 1 skipped"), "{table}\n{said}");
+    assert!(said.contains(&format!("each story waits for your service at {at}")), "{said}");
     Ok(())
 }

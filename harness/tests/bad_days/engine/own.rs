@@ -1,7 +1,7 @@
 //! A real engine that is killed, and one whose disk is full.
 //!
 //! Method: a second `dockerd` with everything of its own: directory, socket, bridge, and its mounts in a namespace that goes
-//! with it. It is root's, so whoever else runs the tests sees nothing of this.
+//! with it. It is root's and needs a `dockerd` here: where either is missing, nothing is seen of this.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use greenroom::docker::images;
 use greenroom::environment::chosen_runtime;
+use greenroom::parent_death::end_with_parent;
 use greenroom::plan::Runtime;
 use greenroom::runtime;
 use greenroom::supervisor::protocol::{Action, Order};
@@ -22,6 +23,8 @@ use crate::stand::{REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
 
 /// How long an engine may take until it answers, and until it has ended.
 const ENGINE_LIMIT: Duration = Duration::from_secs(60);
+/// Begins the name of a test's bridge, which ends with its process id.
+const BRIDGE: &str = "gr-test";
 /// Size of a disk that holds what the tests need and is soon full, for mount(8).
 const SMALL: &str = "size=700m";
 
@@ -29,7 +32,8 @@ const SMALL: &str = "size=700m";
 const DOCKERD: &str = r#"
 mkdir -p "$1/data"
 if [ -n "$4" ]; then mount -t tmpfs -o "$4" greenroom-test "$1/data"; fi
-exec dockerd --data-root "$1/data" --exec-root "$1/run" --pidfile "$1/pid" --host "unix://$2" --bridge "$3" \
+echo '{}' >"$1/config"
+exec dockerd --config-file "$1/config" --data-root "$1/data" --exec-root "$1/run" --pidfile "$1/pid" --host "unix://$2" --bridge "$3" \
   --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false >>"$1/log" 2>&1
 "#;
 
@@ -41,17 +45,21 @@ struct Own {
 }
 
 impl Own {
-    /// Starts one that holds the image of Redis, where environments are containers and the test may do so.
-    async fn starts(stand: &Stand, disk: &'static str) -> Option<Self> {
-        if chosen_runtime().expect("a runtime") == Runtime::Process || !nix::unistd::geteuid().is_root() {
+    /// Starts one that holds the image of Redis, where environments are containers and the test may do so. `number` tells
+    /// those apart that run side by side.
+    async fn starts(stand: &Stand, number: u8, disk: &'static str) -> Option<Self> {
+        let is_here = Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok();
+        let is_root = nix::unistd::geteuid().is_root();
+        if chosen_runtime().expect("a runtime") == Runtime::Process || !is_root || !is_here {
             return None;
         }
+        remove_bridges_of_the_dead();
         let directory = stand.path().join("engine");
         std::fs::create_dir(&directory).expect("there is room");
         let id = std::process::id();
-        let bridge = format!("gr{id}");
+        let bridge = format!("{BRIDGE}{id}");
         ip(&["link", "add", &bridge, "type", "bridge"]);
-        ip(&["address", "add", &format!("10.213.{}.1/24", id % 250), "dev", &bridge]);
+        ip(&["address", "add", &format!("10.{}.{}.1/24", 213 + number, id % 250), "dev", &bridge]);
         ip(&["link", "set", &bridge, "up"]);
         let process = dockerd(&directory, &bridge, disk);
         let own = Self { directory, bridge, process };
@@ -122,7 +130,10 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
+        // Once it has been waited for, its id is somebody else's.
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
+        }
         let deadline = Instant::now() + ENGINE_LIMIT;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(20));
@@ -144,7 +155,20 @@ fn dockerd(directory: &Path, bridge: &str, disk: &str) -> Child {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-ec", DOCKERD, "dockerd"]);
     command.arg(directory).arg(directory.join("socket")).arg(bridge).arg(disk);
+    // A test that is killed leaves no engine.
+    end_with_parent(&mut command);
     command.spawn().expect("`unshare` of util-linux runs")
+}
+
+/// What a test that was killed has left.
+fn remove_bridges_of_the_dead() {
+    for link in std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        let name = link.file_name().to_string_lossy().into_owned();
+        let of = name.strip_prefix(BRIDGE).and_then(|id| id.parse::<u32>().ok());
+        if of.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists()) {
+            let _ = Command::new("ip").args(["link", "delete", &name]).status();
+        }
+    }
 }
 
 fn ip(arguments: &[&str]) {
@@ -156,8 +180,8 @@ fn ip(arguments: &[&str]) {
 /// as engines do, which is told; nothing is left, and the next environment starts.
 #[tokio::test]
 async fn an_engine_is_killed_and_comes_back() {
-    let stand = Stand::new();
-    let Some(mut own) = Own::starts(&stand, "").await else { return };
+    let stand = Stand::on_disk();
+    let Some(mut own) = Own::starts(&stand, 1, "").await else { return };
     let mut lease = stand.lease(own.order(&stand)).await.expect("it starts");
     let plan = lease.plan.clone();
     assert_eq!((processes_of(&plan).len(), own.containers().len()), (1, 2), "Redis, and the first one beside it");
@@ -178,8 +202,8 @@ async fn an_engine_is_killed_and_comes_back() {
 /// Goal: nothing outlives a supervisor that is killed after its engine was.
 #[tokio::test]
 async fn nothing_outlives_an_engine_and_a_supervisor() {
-    let stand = Stand::new();
-    let Some(mut own) = Own::starts(&stand, "").await else { return };
+    let stand = Stand::on_disk();
+    let Some(mut own) = Own::starts(&stand, 2, "").await else { return };
     let lease = stand.lease(own.order(&stand)).await.expect("it starts");
     let plan = lease.plan.clone();
     let supervisor = stand.supervisor_pid();
@@ -197,7 +221,7 @@ async fn nothing_outlives_an_engine_and_a_supervisor() {
 #[tokio::test]
 async fn an_engine_has_a_full_disk() {
     let stand = Stand::new();
-    let Some(own) = Own::starts(&stand, SMALL).await else { return };
+    let Some(own) = Own::starts(&stand, 3, SMALL).await else { return };
     own.fill();
     let said = complaint(stand.lease(own.order(&stand)).await);
     assert!(said.contains("no space left on device"), "{said}");

@@ -1,0 +1,73 @@
+//! Entries that no version has used for a while.
+//!
+//! An entry's last use is the time of its manifest, which is set whenever somebody asks for the entry.
+//!
+//! Deliberately absent: whether something runs from an entry now, however long ago it was asked for. Whoever removes entries
+//! looks for that first.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::manifest::{MANIFEST, State, examine};
+use super::{Key, PrepareError, Store, at, building, remove_tree};
+
+/// How many characters of a hash an entry's name ends with.
+const HASH_CHARACTERS: usize = 16;
+
+/// Notes that an entry was asked for now. Best effort: a cache that one may only read is used by others.
+pub(super) fn note_use(entry: &Path) {
+    if let Ok(file) = File::options().append(true).open(entry.join(MANIFEST)) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
+
+impl Store {
+    /// The finished entries that were last used before `since`, by name. What is not named like one is nobody's of ours.
+    pub(in super::super) fn idle(&self, since: SystemTime) -> Result<Vec<PathBuf>, PrepareError> {
+        let entries = fs::read_dir(&self.root).map_err(at("read the cache directory", &self.root))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        let mut idle: Vec<_> = paths.filter(|path| is_entry(path) && was_used_before(path, since)).collect();
+        idle.sort();
+        Ok(idle)
+    }
+
+    /// Removes an entry that was last used before `since`; says whether it has gone: not where somebody makes it anew just
+    /// now, or has asked for it meanwhile.
+    pub(in super::super) fn remove(&self, entry: &Path, since: SystemTime) -> Result<bool, PrepareError> {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let key = Key { name };
+        let directory = self.root.join("locks");
+        fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
+        let path = directory.join(&key.name);
+        let lock = File::create(&path).map_err(at("open the lock", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(PrepareError::io("lock", &path, error)),
+        }
+        // At once, so that nobody finds half of it; what a killed process leaves is swept by the next one.
+        self.discard(entry, &key)?;
+        let aside = self.root.join(format!("{}damaged", building(&key)));
+        if !was_used_before(&aside, since) {
+            fs::rename(&aside, entry).map_err(at("move back", &aside))?;
+            return Ok(false);
+        }
+        remove_tree(&aside).map_err(at("remove", &aside))?;
+        Ok(true)
+    }
+}
+
+/// Whether a directory is named like an entry and has the manifest of one.
+fn is_entry(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_named = name.rsplit_once('-').is_some_and(|(kind, hash)| {
+        !kind.starts_with('.') && hash.len() == HASH_CHARACTERS && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
+    is_named && matches!(examine(path), Ok(State::Intact(_)))
+}
+
+fn was_used_before(entry: &Path, since: SystemTime) -> bool {
+    let used = entry.join(MANIFEST).metadata().and_then(|data| data.modified());
+    used.is_ok_and(|used| used < since)
+}
