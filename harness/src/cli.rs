@@ -73,10 +73,9 @@ pub(crate) fn bench(command: Bench) -> anyhow::Result<ExitCode> {
 
 /// Prints a line for a person, apart from what the command answers.
 pub(crate) fn say(line: &str) {
-    #[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
-    {
-        eprintln!("{line}");
-    }
+    use std::io::Write;
+    // Whoever has stopped reading is no failure.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints what the command answers.

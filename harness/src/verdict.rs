@@ -24,7 +24,7 @@ const UNFINISHED: &str = ".unfinished-";
 pub enum Ruling {
     /// It does not.
     Broken,
-    /// There was no environment, so nothing is known.
+    /// There was no environment, or nobody started the service in it, so nothing is known.
     Untold,
     /// The service cannot be asked.
     Skipped,

@@ -46,6 +46,9 @@ impl Gc {
                 bytes += self.take_away(&entry, || Ok(artifacts::remove(&entry, since)?))?;
             }
         }
+        if bytes == 0 {
+            say(&format!("nothing else was last used more than {} days ago", self.older_than));
+        }
         let what = if self.dry_run { "would be freed" } else { "freed" };
         say(&format!("{} MB {what}", bytes / 1_000_000));
         Ok(ExitCode::SUCCESS)

@@ -72,8 +72,10 @@ impl Judge {
             let directory = kept_directory(&workspace).join("service");
             std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
             let file = directory.join("variables.env");
+            let _ = std::fs::remove_file(&file);
             say(&format!(
-                "each story waits for your service at {at}: start it anew whenever {} changes",
+                "each story waits for your service at {at}: start it anew whenever {} changes; `cargo xtask test-env logs \
+                 {system}` says what is missing (--environment ID, where several run)",
                 file.display()
             ));
             stories.env(SERVICE_ADDRESS_VARIABLE, at.to_string()).env(SERVICE_FILE_VARIABLE, file);

@@ -11,6 +11,8 @@ use crate::report::chain;
 
 /// Pause between two looks at something that takes a few milliseconds to come up.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a program may take for one answer before it is asked again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Role that the prepared data directory was made with.
 const SUPERUSER: &str = "postgres";
 
@@ -69,7 +71,7 @@ pub(super) async fn redis(address: SocketAddrV4, deadline: Instant) -> Result<()
 
 /// Waits until a program answers 200 at its readiness URL.
 pub(super) async fn program(url: &str, deadline: Instant) -> Result<(), Waited> {
-    let client = reqwest::Client::builder().no_proxy().build();
+    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build();
     let client = client.map_err(|error| Waited { missing: error.to_string(), waited: Duration::ZERO })?;
     until(deadline, LOOK_EVERY, async || {
         let answer =

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procfs::ProcError;
@@ -20,6 +21,7 @@ use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::Process;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::accept::accept;
 use crate::env_file::{self, Unwritable};
@@ -110,21 +112,32 @@ impl Elsewhere {
         let since = Process::myself()?.stat()?.starttime;
         let variables = self.variables_of(std::env::vars());
         self.write(&variables)?;
-        let mut told = String::new();
-        let waited = runtime::until(Instant::now() + PERSON_LIMIT, LOOK_EVERY, async || {
-            let Some(missing) = self.missing(listens(self.at)?, since, &variables, place) else { return Ok(()) };
-            if told != missing {
-                say(&missing);
-                told.clone_from(&missing);
-            }
-            Err(missing)
-        });
-        waited.await?;
-        let listener = TcpListener::bind(place).await;
-        let listener = listener.map_err(|source| ElsewhereError::Listen { address: place, source })?;
         loop {
-            let (client, _) = accept(|| listener.accept()).await;
-            tokio::spawn(hand_on(client, self.at));
+            let mut told = String::new();
+            let waited = runtime::until(Instant::now() + PERSON_LIMIT, LOOK_EVERY, async || {
+                let Some(missing) = self.missing(listens(self.at)?, since, &variables, place) else { return Ok(()) };
+                if told != missing {
+                    say(&missing);
+                    told.clone_from(&missing);
+                }
+                Err(missing)
+            });
+            waited.await?;
+            let listener = TcpListener::bind(place).await;
+            let listener = listener.map_err(|source| ElsewhereError::Listen { address: place, source })?;
+            say(&format!("what comes to {place} is handed on to {}", self.at));
+            self.hand_on_while_it_listens(listener).await;
+        }
+    }
+
+    /// Hands connections on until nobody takes one.
+    async fn hand_on_while_it_listens(&self, listener: TcpListener) {
+        let gone = Arc::<Notify>::default();
+        loop {
+            tokio::select! {
+                (client, _) = accept(|| listener.accept()) => drop(tokio::spawn(hand_on(client, self.at, Arc::clone(&gone)))),
+                () = gone.notified() => return,
+            }
         }
     }
 
@@ -191,10 +204,11 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-async fn hand_on(mut client: TcpStream, to: SocketAddr) {
+async fn hand_on(mut client: TcpStream, to: SocketAddr, gone: Arc<Notify>) {
     let Ok(mut service) = TcpStream::connect(to).await else {
         // Whoever has ended shows as a reset, as behind a link.
         let _ = client.set_zero_linger();
+        gone.notify_one();
         return;
     };
     let _ = (client.set_nodelay(true), service.set_nodelay(true));
@@ -211,7 +225,11 @@ fn listens(at: SocketAddr) -> Result<Listens, String> {
     // Of several that share it, as workers do, the first has listened for longest.
     let first =
         holders.filter_map(|process| Some((process.stat().ok()?.starttime, process))).min_by_key(|first| first.0);
-    let Some((ticks, process)) = first else { return Ok(Listens::Somebody) };
+    let Some((ticks, process)) = first else {
+        // One that was just ending is not there any more.
+        let now = listening_at(at).map_err(|error| error.to_string())?;
+        return Ok(if now.is_disjoint(&sockets) { Listens::Nobody } else { Listens::Somebody });
+    };
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let variables = process.environ().unwrap_or_default().into_iter().map(|(name, value)| (text(name), text(value)));
     Ok(Listens::Process { pid: process.pid, ticks, variables: variables.collect() })
@@ -231,6 +249,8 @@ fn listening_at(at: SocketAddr) -> Result<HashSet<u64>, ProcError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -274,6 +294,27 @@ mod tests {
         assert!(other.contains("has DB_HOST=127.18.4.6, of another environment"), "{other}");
         drop(listener);
         assert_eq!(listens(at), Ok(Listens::Nobody));
+    }
+
+    /// Goal: what comes is handed on as long as somebody takes it; when nobody does, it is told, and waited for again.
+    #[tokio::test]
+    async fn nothing_stands_in_for_a_service_that_has_ended() {
+        let service = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let elsewhere = elsewhere(service.local_addr().expect("an address"), "/f".into());
+        let place = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let at = place.local_addr().expect("an address");
+        let stands = tokio::spawn(async move { elsewhere.hand_on_while_it_listens(place).await });
+        let mut client = TcpStream::connect(at).await.expect("somebody stands in");
+        client.write_all(b"asked").await.expect("it is taken");
+        let (mut taken, _) = service.accept().await.expect("it is handed on");
+        let mut said = [0; 5];
+        taken.read_exact(&mut said).await.expect("what was said comes");
+        assert_eq!(&said, b"asked");
+        drop((service, taken));
+        let mut late = TcpStream::connect(at).await.expect("nobody knows yet");
+        late.read_exact(&mut said).await.expect_err("nobody takes it");
+        tokio::time::timeout(Duration::from_secs(20), stands).await.expect("it is noticed").expect("it ends well");
+        TcpStream::connect(at).await.expect_err("nothing stands in");
     }
 
     #[test]
