@@ -14,6 +14,7 @@
 mod container;
 mod engine;
 mod error;
+mod host;
 pub mod images;
 pub mod pinned;
 
@@ -28,8 +29,9 @@ use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt as _;
 
-pub use engine::{Engine, host};
+pub use engine::Engine;
 pub use error::EngineError;
+pub use host::host;
 
 use crate::plan::{ImageKind, Kind, Network, Part, Plan, PlannedContainer};
 use crate::runtime::{Processes, SUPERVISOR_VARIABLE, SpawnError, drops_privileges};

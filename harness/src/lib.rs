@@ -30,4 +30,5 @@ pub mod spec;
 pub mod supervisor;
 pub mod toolchain;
 pub mod verdict;
+mod whole_file;
 pub mod wire;

@@ -9,14 +9,13 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{ContentArrangement, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::whole_file::{UNFINISHED, write};
+
 /// Where verdicts are written, for whatever runs below `cargo xtask test --service`.
 pub const VERDICTS_VARIABLE: &str = "GREENROOM_VERDICTS";
 
 /// How wide the table may be, in characters.
 const TABLE_WIDTH: u16 = 160;
-
-/// Begins the name of a file that is still being written, or was when its story was killed.
-const UNFINISHED: &str = ".unfinished-";
 
 /// Whether a law holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,18 +65,9 @@ impl Judgement {
         let Some(directory) = std::env::var_os(VERDICTS_VARIABLE).map(PathBuf::from) else { return Ok(()) };
         let name: String = self.law.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let path = directory.join(format!("{name}.json"));
-        self.write_to(&directory, &path).map_err(|source| VerdictsError { path, source })
-    }
-}
-
-impl Judgement {
-    /// Writes it whole or not at all: whoever reads the table may do so while a story is killed.
-    fn write_to(&self, directory: &Path, path: &Path) -> std::io::Result<()> {
-        std::fs::create_dir_all(directory)?;
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.persist(path)?;
-        Ok(())
+        // Whoever reads the table may do so while a story is killed.
+        let written = serde_json::to_vec_pretty(self).map_err(Into::into).and_then(|text| write(&path, &text));
+        written.map_err(|source| VerdictsError { path, source })
     }
 }
 

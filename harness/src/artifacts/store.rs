@@ -102,7 +102,7 @@ impl Store {
             State::Absent => {}
             State::Damaged(what) => {
                 reporter.tell(step, ProgressState::Damaged(what));
-                self.discard(&path, key)?;
+                self.put_aside(&path, key)?;
             }
         }
         self.remove_leftovers(key)?;
@@ -128,26 +128,33 @@ impl Store {
     }
 
     fn lock(&self, key: &Key, step: &str, reporter: &mut Reporter<'_>) -> Result<File, PrepareError> {
+        let (file, is_held) = self.try_lock(key)?;
+        if !is_held {
+            reporter.tell(step, ProgressState::Waiting);
+            file.lock().map_err(at("lock", &self.root.join("locks").join(&key.name)))?;
+        }
+        Ok(file)
+    }
+
+    /// The lock of an entry, and whether it is held now or somebody else has it.
+    fn try_lock(&self, key: &Key) -> Result<(File, bool), PrepareError> {
         let directory = self.root.join("locks");
         fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
         let path = directory.join(&key.name);
         let file = File::create(&path).map_err(at("open the lock", &path))?;
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                reporter.tell(step, ProgressState::Waiting);
-                file.lock().map_err(at("lock", &path))?;
-            }
-            Err(TryLockError::Error(error)) => return Err(PrepareError::io("lock", &path, error)),
+            Ok(()) => Ok((file, true)),
+            Err(TryLockError::WouldBlock) => Ok((file, false)),
+            Err(TryLockError::Error(error)) => Err(PrepareError::io("lock", &path, error)),
         }
-        Ok(file)
     }
 
-    /// Takes a damaged entry away at once, so that a process killed while removing it leaves no half of it.
-    fn discard(&self, path: &Path, key: &Key) -> Result<(), PrepareError> {
+    /// Takes an entry away at once, so that a process killed while removing it leaves no half of it; answers where it is.
+    fn put_aside(&self, path: &Path, key: &Key) -> Result<PathBuf, PrepareError> {
         let aside = self.root.join(format!("{}damaged", building(key)));
         let _ = fs::remove_dir_all(&aside);
-        fs::rename(path, &aside).map_err(at("move away the damaged", path))
+        fs::rename(path, &aside).map_err(at("move away", path))?;
+        Ok(aside)
     }
 
     /// Removes what killed processes left of any entry, unless somebody builds that entry now.

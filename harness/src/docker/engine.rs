@@ -3,7 +3,6 @@
 //! Every container bears two labels, and none without them is ever touched.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,14 +24,13 @@ use crate::attempts::Attempts;
 use super::container::{
     self, Container, ENVIRONMENT_LABEL, FirstProcess, HOUSE_LABEL, Held, Running, SUPERVISOR_LABEL,
 };
-use super::error::{API_MIN, EngineError, HOST_VARIABLE, failed, missing_or_failed, unreachable};
+use super::error::{API_MIN, EngineError, failed, missing_or_failed, unreachable};
+use super::host::{Listens, host, told};
 
 /// The argument of every Dockerfile of ours that names the base.
 const BASE_ARGUMENT: &str = "BASE_IMAGE";
 /// Bears the name of the base that an image was built over.
 const BASE_LABEL: &str = "greenroom.base";
-/// Where an engine usually listens.
-const SOCKET: &str = "unix:///var/run/docker.sock";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
 /// How long the containers of an environment may take to go.
@@ -44,44 +42,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct Engine {
     docker: Docker,
-}
-
-/// Where an engine listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listens<'a> {
-    /// At a socket of this machine: its path.
-    Socket(&'a str),
-    /// At a port of a loopback address, as `127.0.0.1:2375`.
-    Port(&'a str),
-}
-
-impl<'a> Listens<'a> {
-    /// What `DOCKER_HOST` names.
-    fn at(host: &'a str) -> Result<Self, EngineError> {
-        if let Some(path) = host.strip_prefix("unix://") {
-            return Ok(Self::Socket(path));
-        }
-        let port = ["tcp://", "http://"].into_iter().find_map(|scheme| host.strip_prefix(scheme));
-        let port = port.map(|port| port.trim_end_matches('/'));
-        let is_here = |port: &&str| {
-            let Some((name, number)) = port.rsplit_once(':') else { return false };
-            let address: Option<IpAddr> = name.trim_matches(['[', ']']).parse().ok();
-            number.parse::<u16>().is_ok() && (name == "localhost" || address.is_some_and(|ip| ip.is_loopback()))
-        };
-        port.filter(is_here).map(Self::Port).ok_or_else(|| EngineError::Elsewhere { host: host.to_owned() })
-    }
-
-    fn place(self) -> &'a str {
-        match self {
-            Self::Socket(place) | Self::Port(place) => place,
-        }
-    }
-}
-
-/// Where the container engine listens: what `DOCKER_HOST` says, else where one usually does.
-#[must_use]
-pub fn host() -> String {
-    std::env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty()).unwrap_or_else(|| SOCKET.to_owned())
 }
 
 impl Engine {
@@ -99,8 +59,7 @@ impl Engine {
     /// There is none, it may not be asked, is on another machine, or too old.
     pub async fn at(host: &str) -> Result<Self, EngineError> {
         let at = Listens::at(host)?;
-        let said = if host == SOCKET { String::new() } else { format!(" ({HOST_VARIABLE} says so)") };
-        let absent = |source| unreachable(&format!("{}{said}", at.place()), source);
+        let absent = |source| unreachable(&told(host, at), source);
         let version = bollard::API_DEFAULT_VERSION;
         let docker = match at {
             Listens::Socket(path) => Docker::connect_with_unix(path, ANSWER_LIMIT_S, version),
@@ -374,28 +333,5 @@ impl Engine {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_engine_is_at_a_socket_or_at_a_port_of_loopback() {
-        for (host, expected) in [
-            (SOCKET, Listens::Socket("/var/run/docker.sock")),
-            ("unix:///run/user/1000/docker.sock", Listens::Socket("/run/user/1000/docker.sock")),
-            ("tcp://127.0.0.1:2375", Listens::Port("127.0.0.1:2375")),
-            ("tcp://[::1]:2375", Listens::Port("[::1]:2375")),
-            ("http://localhost:2375/", Listens::Port("localhost:2375")),
-        ] {
-            assert_eq!(Listens::at(host).expect(host), expected);
-        }
-        for host in ["tcp://10.0.0.7:2375", "tcp://build.example:2375", "tcp://127.0.0.1", "ssh://me@build", "nonsense"]
-        {
-            let error = Listens::at(host).expect_err(host);
-            assert!(error.to_string().starts_with(&format!("DOCKER_HOST is {host}, ")), "{error}");
-        }
     }
 }

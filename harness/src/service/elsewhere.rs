@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use crate::accept::accept;
 use crate::env_file::{self, Unwritable};
 use crate::link::has_socket;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, INHERITED, SUPERVISOR_VARIABLE, Waited};
+use crate::whole_file;
 
 /// How long an environment may take to start in which a person starts the service.
 pub const START_DEADLINE: Duration = Duration::from_secs(600);
@@ -189,19 +190,9 @@ impl Elsewhere {
         let environment = variables.get(ENVIRONMENT_VARIABLE).map_or("", String::as_str);
         let own = variables.iter().filter(|(name, _)| !MARKS.contains(&name.as_str()));
         let text = env_file::text(&format!("{HEAD} {environment}"), own)?;
-        write_whole(&self.variables, &text)
+        whole_file::write(&self.variables, text.as_bytes())
             .map_err(|source| ElsewhereError::Write { path: self.variables.clone(), source })
     }
-}
-
-/// Writes a file whole or not at all: whoever watches it reads it at once.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    io::Write::write_all(&mut file, text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
 }
 
 async fn hand_on(mut client: TcpStream, to: SocketAddr, gone: Arc<Notify>) {
@@ -215,6 +206,7 @@ async fn hand_on(mut client: TcpStream, to: SocketAddr, gone: Arc<Notify>) {
     let _ = copy_bidirectional(&mut client, &mut service).await;
 }
 
+/// Who listens at an address.
 fn listens(at: SocketAddr) -> Result<Listens, String> {
     let sockets = listening_at(at).map_err(|error| error.to_string())?;
     if sockets.is_empty() {

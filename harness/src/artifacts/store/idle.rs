@@ -5,12 +5,12 @@
 //! Deliberately absent: whether something runs from an entry now, however long ago it was asked for. Whoever removes entries
 //! looks for that first.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::manifest::{MANIFEST, State, examine};
-use super::{Key, PrepareError, Store, at, building, remove_tree};
+use super::{Key, PrepareError, Store, at, remove_tree};
 
 /// How many characters of a hash an entry's name ends with.
 const HASH_CHARACTERS: usize = 16;
@@ -37,18 +37,11 @@ impl Store {
     pub(in super::super) fn remove(&self, entry: &Path, since: SystemTime) -> Result<bool, PrepareError> {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let key = Key { name };
-        let directory = self.root.join("locks");
-        fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
-        let path = directory.join(&key.name);
-        let lock = File::create(&path).map_err(at("open the lock", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(error)) => return Err(PrepareError::io("lock", &path, error)),
+        let (_lock, is_held) = self.try_lock(&key)?;
+        if !is_held {
+            return Ok(false);
         }
-        // At once, so that nobody finds half of it; what a killed process leaves is swept by the next one.
-        self.discard(entry, &key)?;
-        let aside = self.root.join(format!("{}damaged", building(&key)));
+        let aside = self.put_aside(entry, &key)?;
         if !was_used_before(&aside, since) {
             fs::rename(&aside, entry).map_err(at("move back", &aside))?;
             return Ok(false);

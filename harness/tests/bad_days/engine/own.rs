@@ -28,13 +28,13 @@ const BRIDGE: &str = "gr-test";
 /// Size of a disk that holds what the tests need and is soon full, for mount(8).
 const SMALL: &str = "size=700m";
 
-/// Starts with the directory, the socket and the bridge as arguments.
+/// Starts with its directory, its bridge and what its disk is mounted with, if it has one, as arguments.
 const DOCKERD: &str = r#"
 mkdir -p "$1/data"
-if [ -n "$4" ]; then mount -t tmpfs -o "$4" greenroom-test "$1/data"; fi
+if [ -n "$3" ]; then mount -t tmpfs -o "$3" greenroom-test "$1/data"; fi
 echo '{}' >"$1/config"
-exec dockerd --config-file "$1/config" --data-root "$1/data" --exec-root "$1/run" --pidfile "$1/pid" --host "unix://$2" --bridge "$3" \
-  --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false >>"$1/log" 2>&1
+exec dockerd --config-file "$1/config" --data-root "$1/data" --exec-root "$1/run" --pidfile "$1/pid" \
+  --host "unix://$1/socket" --bridge "$2" --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false >>"$1/log" 2>&1
 "#;
 
 /// An engine of the test's own. Everything of it goes when it is dropped.
@@ -154,7 +154,7 @@ impl Drop for Own {
 fn dockerd(directory: &Path, bridge: &str, disk: &str) -> Child {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-ec", DOCKERD, "dockerd"]);
-    command.arg(directory).arg(directory.join("socket")).arg(bridge).arg(disk);
+    command.arg(directory).arg(bridge).arg(disk);
     // A test that is killed leaves no engine.
     end_with_parent(&mut command);
     command.spawn().expect("`unshare` of util-linux runs")
