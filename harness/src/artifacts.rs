@@ -1,7 +1,7 @@
 //! What environments are made of: found on the machine, fetched or made once, then only looked up.
 //!
-//! [`prepare`] answers with a [`Toolchain`]: a JDK, Kafka's jars with a class archive for each layout, PostgreSQL with a
-//! prepared data directory, and a Redis server. Whatever is made lies in the `store`, one directory per hash of what
+//! [`prepare`] answers with a [`Toolchain`]: a JDK, Kafka's jars with a class archive for each layout, PostgreSQL with
+//! a prepared data directory, and a Redis server. Whatever is made lies in the `store`, one directory per hash of what
 //! it was made from; a finished one never changes. The steps, each in its own file: `jdk` looks, `maven` fetches
 //! and compiles, `postgres` and `redis` unpack, `archive` trains.
 //!
@@ -108,6 +108,12 @@ pub fn installed_jdk() -> Result<Jdk, PrepareError> {
 pub fn java_compiler() -> Result<PathBuf, PrepareError> {
     let choice = jdk::choose(&jdk::Places::of_this_machine())?;
     choice.compiler.map(|home| home.join("bin/javac")).ok_or_else(|| maven::no_compiler(&choice.found))
+}
+
+/// Whether this machine has a Redis server that will do, so that none has to be stored.
+#[must_use]
+pub fn has_redis() -> bool {
+    redis::of_this_machine().is_some()
 }
 
 /// Where prepared things are stored, without preparing or making anything.

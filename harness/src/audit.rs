@@ -4,9 +4,10 @@
 //! story's. A system that always complains of something says so in its description, with a reason; a story that
 //! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told apart
 //! from then on: they are not the system under test, and a broker that loses another has every right to say so. What is
-//! noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database says of the
-//! system that uses it is not. Where somebody else's service is played, complaints are told and not judged, whoever has
-//! them: no contract says what a log may hold, and a unique key that a service relies on is an error in the database's.
+//! noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database says of
+//! the system that uses it is not. Where somebody else's service is played, complaints are told and not judged, whoever
+//! has them: no contract says what a log may hold, and a unique key that a service relies on is an error in the
+//! database's.
 //!
 //! Deliberately absent: patterns. A text that must occur is enough to name a complaint, and can be read.
 

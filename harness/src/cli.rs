@@ -45,7 +45,7 @@ pub(crate) enum TestEnv {
         #[arg(long)]
         runtime: Option<Runtime>,
     },
-    /// Remove kept failures, cached artifacts and images of ours that have not been used for a while.
+    /// Remove kept failures and cached artifacts that nobody has used for two weeks (images: `docker image prune`).
     Gc(gc::Gc),
     /// Print everything that would run, without starting anything.
     Plan(start::PlanCommand),

@@ -1,12 +1,12 @@
 //! Environments whose infrastructure runs in containers of this machine's engine.
 //!
 //! The plan is the same as for processes: what an image of ours holds lies in it at the same paths as here
-//! ([`images`]), so that a part runs the same command, with the environment's directory at the same path. Where a list says
-//! so ([`pinned`]), a part runs in an image that others have made. The containers
+//! ([`images`]), so that a part runs the same command, with the environment's directory at the same path. Where a list
+//! says so ([`pinned`]), a part runs in an image that others have made. The containers
 //! of an environment share the network and the process ids of a first one, which reads its input: when the supervisor
 //! ends in any way, that input closes, the first container ends, and the kernel ends all others. Programs of the
-//! system stay processes of this machine, unless one of them is an image: then all are in that network. Where links stand
-//! between brokers, that network is this machine's, because the links are.
+//! system stay processes of this machine, unless one of them is an image: then all are in that network. Where links
+//! stand between brokers, that network is this machine's, because the links are.
 //!
 //! Deliberately absent: engines of other machines, which could share neither a directory nor a signal with us; and
 //! `docker exec`, which costs more than a question to the part itself.
@@ -80,8 +80,8 @@ impl Containers {
         let planned: Vec<_> = plan.parts.iter().filter_map(|part| part.container.clone()).collect();
         let own = planned.iter().find(|container| container.kind != ImageKind::Service);
         let Some(PlannedContainer { image, .. }) = own.cloned() else { return Ok(()) };
-        // Ours for brokers and stores are asked for at once, and their names tell what they hold. The others are looked at:
-        // those of others may be other ones, and those of programs would be missed only when all the rest is ready.
+        // Ours for brokers and stores are asked for at once, and their names tell what they hold. The others are looked
+        // at: those of others may be other ones, and those of programs would be missed only when all the rest is ready.
         let is_looked_at = |part: &&Part| {
             let is_ours = part.container.as_ref().is_some_and(|container| container.kind == ImageKind::Built);
             !is_ours || matches!(part.kind, Kind::Program { .. })
@@ -233,8 +233,19 @@ async fn gone(process: Option<FirstProcess>) -> ExitStatus {
     ExitStatus::from_raw(Signal::SIGKILL as i32)
 }
 
-/// What the engine's exit code says: above 128 it stands for a signal.
+/// What the engine's exit code says: from 129 on it stands for a signal, of which there are 64 (signal(7)).
 fn exit_status(code: i64) -> ExitStatus {
     let code = i32::try_from(code).unwrap_or(1);
-    ExitStatus::from_raw(if code > 128 { code - 128 } else { code << 8 })
+    ExitStatus::from_raw(if (129..=192).contains(&code) { code - 128 } else { code << 8 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_is_told_from_a_signal() {
+        let told = |code| (exit_status(code).code(), exit_status(code).signal());
+        assert_eq!([0, 3, 137, 255].map(told), [(Some(0), None), (Some(3), None), (None, Some(9)), (Some(255), None)]);
+    }
 }

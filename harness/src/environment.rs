@@ -3,30 +3,30 @@
 //! [`Environment::start`] asks the supervisor for one and returns when the first real operation would succeed.
 //! It ends when the handle is dropped or its process dies; [`Environment::release`] is the good manner.
 
+mod error;
 mod faults;
 mod groups;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::artifacts::{self, PrepareError, PrepareOptions};
+use crate::artifacts::{self, PrepareOptions};
 use crate::audit::{Audit, Complaint, Unexpected};
-use crate::binaries::{self, BinariesError, GREENROOM};
-use crate::docker::pinned::PinnedError;
+use crate::binaries::{self, GREENROOM};
 use crate::docker::{self, pinned};
-use crate::observe::{self, Endpoints, Observation, ObserveError, SettleError};
-use crate::plan::{Kind, Plan, Runtime, Scope};
-use crate::runtime::Waited;
+use crate::observe::{self, Endpoints, Observation};
+use crate::plan::{Kind, Plan, Runtime, Scope, instance_name};
+use crate::runtime::{PartState, inherited};
 use crate::snapshot;
-use crate::spec::Spec;
-use crate::supervisor::client::{self, ClientError, Lease, News};
-use crate::supervisor::protocol::{Action, Event, Order, PartSignal, Summary};
-use crate::supervisor::state::{StateError, Workspace};
-use crate::wire::WireError;
+use crate::spec::{ProgramSpec, Spec};
+use crate::supervisor::client::{self, Lease, News};
+use crate::supervisor::protocol::{Action, Event, Order, PartSignal, PartSummary, Summary};
+use crate::supervisor::state::Workspace;
 
+pub use error::EnvironmentError;
 pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 
 /// How long a start may take before it is given up, unless the caller says otherwise.
@@ -47,6 +47,8 @@ pub struct Environment {
     lease: Lease,
     calls: Calls,
     audit: Audit,
+    /// Parts that the story has ended, or whose end it has waited for.
+    ended: BTreeSet<String>,
     /// Groups of somebody else's service that nobody had joined when it was waited for.
     absent: Vec<Complaint>,
 }
@@ -59,61 +61,6 @@ pub struct Calls(Arc<AtomicUsize>);
 #[derive(Debug)]
 #[must_use = "the call counts as answered when this is dropped"]
 pub struct Call(Arc<AtomicUsize>);
-
-/// Why there is no environment, or why it could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvironmentError {
-    /// Something that it is made from is missing.
-    #[error("failed to prepare what an environment is made from")]
-    Prepare(#[from] PrepareError),
-    /// The list of images cannot be used.
-    #[error("failed to choose the images of containers")]
-    Images(#[from] PinnedError),
-    /// The workspace's binaries are missing.
-    #[error("failed to build the programs of the environment")]
-    Binaries(#[from] BinariesError),
-    /// The state directory cannot be used.
-    #[error("failed to find the workspace")]
-    State(#[from] StateError),
-    /// The supervisor could not do it.
-    #[error("failed to use the environment")]
-    Client(#[from] ClientError),
-    /// The system did not come to rest.
-    #[error("failed to settle")]
-    Settle(#[from] SettleError),
-    /// What happened could not be read.
-    #[error("failed to observe")]
-    Collect(#[from] ObserveError),
-    /// A part did not come to the state that was waited for.
-    #[error("failed to wait for a part")]
-    Part(#[from] Waited),
-    /// The brokers did not come to the state that was waited for.
-    #[error("failed to wait for the brokers")]
-    Brokers(#[from] WireError),
-    /// A broker that does not exist was asked for its view.
-    #[error("there is no broker {0}")]
-    NoBroker(String),
-    /// Nobody was asked.
-    #[error("no broker was named whose view counts")]
-    NoViewer,
-    /// The description names no such group.
-    #[error("the description names no consumer group {group}; those that it names: {known}")]
-    NoGroup {
-        /// What was asked for.
-        group: String,
-        /// The groups that it names.
-        known: String,
-    },
-    /// Something was to be done to a service that runs elsewhere.
-    #[error("{0} runs elsewhere: it can be neither ended nor started")]
-    Elsewhere(String),
-    /// `GREENROOM_RUNTIME` says something that nothing runs as.
-    #[error("{RUNTIME_VARIABLE} is {0:?}; expected `process` or `docker`")]
-    Runtime(String),
-    /// A background task failed.
-    #[error("failed to run a background task")]
-    Task(#[from] tokio::task::JoinError),
-}
 
 /// How an environment is asked for.
 #[derive(Clone, Debug)]
@@ -168,13 +115,15 @@ impl Environment {
             engine: docker::host(),
             toolchain,
             binaries,
+            inherited: inherited(),
             evidence: kept_directory(&workspace).join("failures"),
             holder,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
         };
         let lease = client::lease(&workspace, &binary, order, step).await?;
         let audit = Audit::begin(&lease.plan, &spec);
-        let mut environment = Self { spec, lease, calls: Calls::default(), audit, absent: Vec::new() };
+        let mut environment =
+            Self { spec, lease, calls: Calls::default(), audit, ended: BTreeSet::new(), absent: Vec::new() };
         if environment.spec.is_of_somebody_else() && scope == Scope::Everything {
             environment.absent = environment.groups_without_members().await;
         }
@@ -222,15 +171,12 @@ impl Environment {
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         let plan = &self.lease.plan;
-        let mut endpoints =
-            Endpoints { brokers: plan.brokers().iter().map(ToString::to_string).collect(), ..Endpoints::default() };
+        let brokers = plan.brokers().iter().map(ToString::to_string).collect();
+        let mut endpoints = Endpoints { brokers, postgres_url: plan.database_url(), ..Endpoints::default() };
         for part in &plan.parts {
             let Some(address) = part.addresses.first() else { continue };
             match &part.kind {
-                Kind::Kafka => {}
-                Kind::Postgres { database, user } => {
-                    endpoints.postgres_url = Some(format!("postgres://{user}@{address}/{database}?sslmode=disable"));
-                }
+                Kind::Kafka | Kind::Postgres { .. } => {}
                 Kind::Redis => endpoints.redis_url = Some(format!("redis://{address}")),
                 Kind::Program { .. } => {
                     endpoints.programs.insert(part.name.clone(), format!("http://{address}"));
@@ -319,7 +265,29 @@ impl Environment {
             Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
             Action::Link { routes, .. } => routes.iter().for_each(|route| self.audit.disturb(&route.to)),
         }
+        if let Action::Signal { part, signal: PartSignal::Kill | PartSignal::Stop } = &action {
+            self.ended.insert(part.clone());
+        } else if let Action::Restart { part } = &action {
+            self.ended.remove(part);
+        }
         Ok(self.lease.act(action).await?)
+    }
+
+    /// Looks whether every part runs but for those that the story has ended or has seen end.
+    ///
+    /// # Errors
+    /// One does not, or the connection broke.
+    pub async fn all_run_on(&mut self) -> Result<(), EnvironmentError> {
+        for PartSummary { name, state, .. } in self.summary().await?.parts {
+            if let (PartState::Exited(status), false) = (state, self.ended.contains(&name)) {
+                let of_program = |program: &ProgramSpec| {
+                    program.under_test && (0..program.instances).any(|number| instance_name(program, number) == name)
+                };
+                let is_under_test = self.spec.programs.iter().any(of_program);
+                return Err(EnvironmentError::Ended { part: name, status, is_under_test });
+            }
+        }
+        Ok(())
     }
 
     /// How every part is.

@@ -16,6 +16,7 @@ pub mod docker;
 pub mod drive;
 pub mod env_file;
 pub mod environment;
+pub mod http;
 pub mod link;
 pub mod node;
 pub mod observe;

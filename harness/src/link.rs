@@ -2,11 +2,12 @@
 //!
 //! Where a description asks for them, a TCP proxy of the supervisor's stands in front of brokers, stores and those
 //! programs that say `link = true`. Clients know only its address: a broker advertises it, and every variable names it.
-//! So a fault meets connections that are open and connections that are made while it lasts, and no client goes round it.
-//! It is in force when [`Links::change`] returns. Whose a connection is, is asked of the kernel ([`source`]), and only
-//! while there is a fault: an idle link copies bytes and knows nothing.
+//! So a fault meets connections that are open and connections that are made while it lasts, and no client goes round
+//! it. It is in force when [`Links::change`] returns. Whose a connection is, is asked of the kernel ([`source`]), and
+//! only while there is a fault: an idle link copies bytes and knows nothing.
 //!
-//! Start reading at [`Links`]; [`conditions`] says what a fault does, [`line`] does it to bytes, [`carry`] to connections.
+//! Start reading at [`Links`]; [`conditions`] says what a fault does, [`line`] does it to bytes, [`carry`] to
+//! connections.
 //!
 //! Deliberately absent: any protocol. A link sees bytes; it cannot lose one record of a batch or one message of a
 //! dialogue. Lost packets are absent too: TCP would send them again, so all that a client could see of them is a delay.
@@ -187,8 +188,8 @@ impl Links {
         Ok(Self { shared, acceptors: Mutex::new(acceptors) })
     }
 
-    /// Breaks or heals ways from clients to parts; `parts` are the names of all parts. Of several that are healed, some may
-    /// be whole already.
+    /// Breaks or heals ways from clients to parts; `parts` are the names of all parts. Of several that are healed, some
+    /// may be whole already.
     ///
     /// Returns when every open connection to those parts heeds it: what is sent from then on meets the fault.
     ///

@@ -38,7 +38,8 @@ pub struct NodeSettings<'a> {
     pub host: Ipv4Addr,
     /// Address that it listens on; `host` itself where there are no links, and any in a container.
     pub listen: Ipv4Addr,
-    /// Address at which nodes find one another: `host`, or the one behind the links where no link shall stand between them.
+    /// Address at which nodes find one another: `host`, or the one behind the links where no link shall stand between
+    /// them.
     pub meeting: Ipv4Addr,
     /// Client ports of all nodes, in order of their ids.
     pub client_ports: &'a [u16],

@@ -14,9 +14,11 @@ pub mod history;
 pub mod journal;
 pub mod keys;
 mod lag;
+mod rows;
 pub mod settle;
 pub mod tables;
 pub mod topics;
+mod topology;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -27,12 +29,15 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 
 use crate::spec::ObserveSpec;
+use crate::wire::WireError;
 
 pub use batches::{BatchesError, Codec, StoredBatch, batches};
 pub use settle::{SettleError, Waiting, settle};
 
 /// Longest wait for one connection or answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest wait for everything that the database holds.
+const READING: Duration = Duration::from_secs(30);
 
 /// Where the parts of an environment are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +91,9 @@ pub enum ObserveError {
     /// Records.
     #[error(transparent)]
     Topics(#[from] topics::TopicsError),
+    /// No broker says who leads what.
+    #[error("could not read the topics")]
+    Brokers(#[source] WireError),
     /// Redis.
     #[error(transparent)]
     Keys(#[from] keys::KeysError),
@@ -102,6 +110,20 @@ pub enum ObserveError {
     },
 }
 
+impl ObserveError {
+    /// Whether a part that is not under test could not be read.
+    pub(crate) fn is_of_the_environment(&self) -> bool {
+        use topics::TopicsError::{Hole, Kafka, Stuck, Truncated};
+        match self {
+            Self::Keys(_) | Self::Brokers(_) | Self::Client { .. } | Self::Topics(Kafka { .. } | Stuck { .. }) => true,
+            // What they lack, the system has not made or has not kept.
+            Self::History(_) | Self::Tables(_) | Self::Journal(_) | Self::Topics(Hole { .. } | Truncated { .. }) => {
+                false
+            }
+        }
+    }
+}
+
 /// Reads everything that the description names; the parts are read side by side. What the environment does not have
 /// (no Redis, no Kafka) is empty.
 ///
@@ -109,13 +131,22 @@ pub enum ObserveError {
 /// The first part that could not be read, with its cause.
 pub async fn collect(endpoints: &Endpoints, spec: &ObserveSpec) -> Result<Observation, ObserveError> {
     let (rows, topics, keys, journals) = tokio::try_join!(
-        read_database(endpoints, spec),
+        in_time("read the database", read_database(endpoints, spec)),
         read_topics(endpoints, spec),
         read_keys(endpoints),
         read_journals(endpoints, spec),
     )?;
     let (history, tables) = rows;
     Ok(Observation { taken_at: Utc::now(), addresses: addresses(endpoints), history, topics, keys, journals, tables })
+}
+
+/// What is read in half a minute: a table may be locked, and a server may stand still.
+async fn in_time<T>(
+    action: &'static str,
+    read: impl Future<Output = Result<T, ObserveError>>,
+) -> Result<T, ObserveError> {
+    let read = tokio::time::timeout(READING, read).await;
+    read.unwrap_or_else(|late| Err(ObserveError::Client { action, source: Box::new(late) }))
 }
 
 async fn read_database(
@@ -152,7 +183,11 @@ async fn read_topics(endpoints: &Endpoints, spec: &ObserveSpec) -> Result<Vec<to
     if endpoints.brokers.is_empty() {
         return Ok(Vec::new());
     }
-    let (brokers, gaps) = (endpoints.brokers.clone(), spec.gaps.clone());
+    // A client that begins at a broker which is parted from the others would believe it.
+    let mut addresses: Vec<_> = endpoints.brokers.iter().filter_map(|broker| broker.parse().ok()).collect();
+    let newest = topology::ask(&mut addresses, &mut topology::Peers::new()).await.map_err(ObserveError::Brokers)?;
+    let brokers: Vec<_> = newest.told_by.iter().map(ToString::to_string).collect();
+    let gaps = spec.gaps.clone();
     let read = tokio::task::spawn_blocking(move || topics::read(&brokers, &gaps)).await;
     Ok(read.map_err(|source| ObserveError::Client { action: "read the topics", source: Box::new(source) })??)
 }
@@ -165,7 +200,7 @@ async fn read_keys(endpoints: &Endpoints) -> Result<Vec<keys::Key>, ObserveError
 }
 
 async fn read_journals(endpoints: &Endpoints, spec: &ObserveSpec) -> Result<Vec<journal::Journal>, ObserveError> {
-    let client = reqwest::Client::builder()
+    let client = crate::http::client()
         .timeout(ANSWER)
         .build()
         .map_err(|source| ObserveError::Client { action: "make an http client", source: Box::new(source) })?;

@@ -1,7 +1,8 @@
 //! Commands that end when the thread that started them does, in whatever way: the first net under everything that runs.
 //!
-//! `PR_SET_PDEATHSIG` (prctl(2)) fires when the *thread* that spawned a process ends, and a change of user clears it: it
-//! is set last before `exec`, and whoever spawns must live as long as the process should. Here is the only `unsafe` code.
+//! `PR_SET_PDEATHSIG` (prctl(2)) fires when the *thread* that spawned a process ends, and a change of user clears it:
+//! it is set last before `exec`, and whoever spawns must live as long as the process should. Here is the only `unsafe`
+//! code.
 
 use std::io;
 use std::os::unix::process::CommandExt;

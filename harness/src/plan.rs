@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: the machine. Nothing here reads a file, a port or the clock.
 
+mod database_url;
 mod others;
 mod part;
 pub mod template;
@@ -185,7 +186,8 @@ pub struct PlannedContainer {
     pub digest: Option<String>,
     /// Whose the image is.
     pub kind: ImageKind,
-    /// Directories and files of this machine that it reads at the same paths, beside the environment's own, which it writes too.
+    /// Directories and files of this machine that it reads at the same paths, beside the environment's own, which it
+    /// writes too.
     pub reads: Vec<PathBuf>,
 }
 
@@ -282,6 +284,17 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// The URL of the database for a client of ours, which needs no password.
+    #[must_use]
+    pub fn database_url(&self) -> Option<String> {
+        self.parts.iter().find_map(|part| match &part.kind {
+            Kind::Postgres { database, user } => {
+                Some(database_url::database_url(user, None, part.addresses.first()?, database) + "?sslmode=disable")
+            }
+            Kind::Kafka | Kind::Redis | Kind::Program { .. } => None,
+        })
+    }
+
     /// Computes all that will run.
     ///
     /// # Errors

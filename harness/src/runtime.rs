@@ -15,11 +15,13 @@ mod sweep;
 mod until;
 
 pub use evidence::last_lines;
+pub(crate) use evidence::last_lines_of;
 pub use process::{PartState, Processes};
 pub(crate) use spawn::{INHERITED, death_signal, drops_privileges, stop_signal};
-pub use spawn::{SpawnError, SpawnLoop, Spawner};
+pub use spawn::{Inherited, SpawnError, SpawnLoop, Spawner, inherited};
 pub(crate) use standstill::stand_still;
 pub use start::{Progress, StartError, start};
+pub(crate) use sweep::carries;
 pub use sweep::{carriers, servers_in, signal_each};
 pub use until::{Waited, until};
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 
 use crate::audit::Complaint;
+use crate::drive::{ProducerError, SendError};
 use crate::environment::{Environment, EnvironmentError, START_DEADLINE, StartOptions};
 use crate::report;
 use crate::runtime::{self, Waited};
@@ -37,7 +38,18 @@ pub struct Failure {
     message: String,
     location: &'static Location<'static>,
     evidence: Option<String>,
-    cannot_be_asked: bool,
+    concern: Concern,
+}
+
+/// What a failure speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// The system under test: as far as anyone can tell, its law does not hold.
+    System,
+    /// Nothing: the story asks for what this service cannot be asked.
+    CannotBeAsked,
+    /// The environment: it was lost, or could not be used, so nothing is known of the system.
+    Environment,
 }
 
 impl Failure {
@@ -45,7 +57,7 @@ impl Failure {
     #[must_use]
     #[track_caller]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), location: Location::caller(), evidence: None, cannot_be_asked: false }
+        Self { message: message.into(), location: Location::caller(), evidence: None, concern: Concern::System }
     }
 
     /// What went wrong, without where.
@@ -54,19 +66,24 @@ impl Failure {
         &self.message
     }
 
-    /// Whether the story asks for what this service cannot be asked, so that nothing is known of it.
+    /// What it speaks of.
     #[must_use]
-    pub fn cannot_be_asked(&self) -> bool {
-        self.cannot_be_asked
+    pub fn concern(&self) -> Concern {
+        self.concern
     }
 }
 
 impl<E: Error + 'static> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {
-        let of_environment = (&error as &dyn Any).downcast_ref::<EnvironmentError>();
-        let cannot_be_asked = matches!(of_environment, Some(EnvironmentError::Elsewhere(_)));
-        Self { cannot_be_asked, ..Self::new(report::chain(&error)) }
+        let any: &dyn Any = &error;
+        let concern = match any.downcast_ref::<EnvironmentError>() {
+            Some(EnvironmentError::Elsewhere(_)) => Concern::CannotBeAsked,
+            Some(error) if error.is_of_the_environment() => Concern::Environment,
+            None if any.is::<ProducerError>() || any.is::<SendError>() => Concern::Environment,
+            _ => Concern::System,
+        };
+        Self { concern, ..Self::new(report::chain(&error)) }
     }
 }
 
@@ -151,13 +168,16 @@ async fn play(
         Err(error) => return Told::not_begun(error.into()),
     };
     let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
-    // A story that passes over a complaint of a part has not passed.
-    let audited = || environment.audit().map_err(|error| Failure { location: begun_at, ..Failure::from(error) });
-    let outcome = outcome.map(|told| told.and_then(|()| audited()));
+    let outcome = match outcome {
+        Ok(Ok(())) => {
+            Ok(passed_over(&mut environment).await.map_err(|failure| Failure { location: begun_at, ..failure }))
+        }
+        told => told,
+    };
     let complaints = environment.complaints();
     let outcome = match outcome {
         Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
-        Ok(Err(failure)) if failure.cannot_be_asked => {
+        Ok(Err(failure)) if failure.concern == Concern::CannotBeAsked => {
             environment.release().await.map_or_else(|error| Ok(Err(error.into())), |()| Ok(Err(failure)))
         }
         Ok(Err(mut failure)) => {
@@ -174,6 +194,12 @@ async fn play(
         }
     };
     Told { outcome, begun: true, complaints }
+}
+
+/// A story that passes over a complaint of a part, or over its end, has not passed.
+async fn passed_over(environment: &mut Environment) -> Verdict {
+    environment.audit()?;
+    Ok(environment.all_run_on().await?)
 }
 
 /// Keeps everything that explains a failure and says where it is.

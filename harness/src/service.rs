@@ -1,14 +1,14 @@
 //! Somebody else's implementation in the place of the program under test.
 //!
 //! A team that owns a service of the same contract names its command; it is started in the environment, with the same
-//! variables and at the same port as ours, and every story speaks with it. What it cannot be asked, because only our own
-//! program knows the variable, is known from the description: [`ContractSpec`].
+//! variables and at the same port as ours, and every story speaks with it. What it cannot be asked, because only our
+//! own program knows the variable, is known from the description: [`ContractSpec`].
 //!
-//! The command is told to a shell in the directory of whoever named it, so what works there works here. An image is run by
-//! its own command, in the network of the environment's containers; it must listen on all addresses there.
+//! The command is told to a shell in the directory of whoever named it, so what works there works here. An image is run
+//! by its own command, in the network of the environment's containers; it must listen on all addresses there.
 //!
-//! A service that somebody starts by hand, in a debugger for instance, is named by its address; [`elsewhere`] sees to it
-//! that it was started for the environment.
+//! A service that somebody starts by hand, in a debugger for instance, is named by its address; [`elsewhere`] sees to
+//! it that it was started for the environment.
 
 pub mod elsewhere;
 

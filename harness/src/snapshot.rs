@@ -6,18 +6,18 @@
 //! # What is shown of what differs from run to run
 //!
 //! * **Ids** are aliases by order of first sight (`event-1`), the same in every part, so that two ids that change
-//!   places change the document. First sight does not depend on timing: aliases are given in a pass of its own, before anything is
-//!   printed: first the rows by primary key, then keys of history that have no row any more, records by
+//!   places change the document. First sight does not depend on timing: aliases are given in a pass of its own, before
+//!   anything is printed: first the rows by primary key, then keys of history that have no row any more, records by
 //!   topic and key, Redis (what is ordered first), journals. Where nothing orders things (keys that are
 //!   UUIDs, tables described as `unordered`, Redis keys, calls that cross), they are sorted by what they look
 //!   like while ids without an alias are masked.
 //! * **Times** within a day of the observation were read from a clock: `<time>`. They have no identity, because two
 //!   instants share a millisecond in one run and not in the next, and a store may round. That a time is
-//!   there, or is `null`, is shown. Other times were chosen by the scenario and are shown as they are. A time that is an
-//!   identity (the date of an event, told by the scenario from a clock) is described as an id.
-//! * **Order** is shown only where the system promises one: transitions of one row, records of one key, entries of one story in a
-//!   journal, members of a sorted set, items of a list. Topics are sorted by name, groups by key, fields by name.
-//!   Records without a key have no order.
+//!   there, or is `null`, is shown. Other times were chosen by the scenario and are shown as they are. A time that is
+//!   an identity (the date of an event, told by the scenario from a clock) is described as an id.
+//! * **Order** is shown only where the system promises one: transitions of one row, records of one key, entries of one
+//!   story in a journal, members of a sorted set, items of a list. Topics are sorted by name, groups by key, fields by
+//!   name. Records without a key have no order.
 //! * Partition, offset, record time, backend and the instance that did the work are not shown. A key that stands in two
 //!   partitions is flagged, because then its order is not defined. Addresses of the environment are shown by name.
 //! * What is described as volatile is `<varies>`. A UUID that no rule describes is `uuid-1`.

@@ -6,7 +6,9 @@
 //!
 //! Deliberately absent: defaults that depend on the machine, and any field that only one system needs.
 
+mod check;
 mod observe;
+pub(crate) mod pattern;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -19,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::node::INTERNAL_PORT_OFFSET;
 use crate::plan::{CONTROLLER_PORT_OFFSET, Scope};
 
+pub(crate) use check::meaningless;
 pub use observe::{AuditSpec, ConsumerSpec, ExpectedSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
-pub(crate) use read::meaningless;
 pub use read::{SpecError, read, read_str};
 
 /// One environment: brokers, stores and programs.
@@ -69,28 +71,43 @@ impl Spec {
     /// Every port that the parts will listen on.
     #[must_use]
     pub fn ports(&self, scope: Scope) -> Vec<u16> {
-        self.ports_by_part(scope).filter_map(|(port, _)| port).collect()
+        self.listeners(scope).filter_map(|listener| u16::try_from(listener.port).ok()).collect()
     }
 
-    /// Every port with the part that listens there; without a port where it would lie beyond the last one.
-    fn ports_by_part(&self, scope: Scope) -> impl Iterator<Item = (Option<u16>, &str)> {
+    /// Who listens where.
+    fn listeners(&self, scope: Scope) -> impl Iterator<Item = Listener<'_>> {
         let kafka = self.kafka.iter().flat_map(|kafka| {
-            let beside = |offset, what| {
-                let first = kafka.port.checked_add(offset);
-                (0..kafka.brokers).map(move |index| (first.and_then(|first| first.checked_add(index)), what))
+            let beside = |offset: u16, part| {
+                let first = u32::from(kafka.port) + u32::from(offset);
+                let place = || "kafka.port".to_owned();
+                (0..kafka.brokers).map(move |index| Listener { port: first + u32::from(index), part, place: place() })
             };
             let internal = (self.links != Links::None).then(|| beside(INTERNAL_PORT_OFFSET, "kafka among brokers"));
             let clients = beside(0, "kafka");
             clients.chain(beside(CONTROLLER_PORT_OFFSET, "kafka's controllers")).chain(internal.into_iter().flatten())
         });
-        let postgres = self.postgres.iter().map(|postgres| (Some(postgres.port), "postgres"));
-        let redis = self.redis.iter().map(|redis| (Some(redis.port), "redis"));
-        let programs = self.programs.iter().filter(move |program| scope.has(program));
-        let programs = programs.flat_map(|program| {
-            (0..program.instances).map(|index| (program.port.checked_add(index), program.name.as_str()))
+        let store = |port: u16, part: &'static str| Listener { port: port.into(), part, place: format!("{part}.port") };
+        let postgres = self.postgres.iter().map(move |postgres| store(postgres.port, "postgres"));
+        let redis = self.redis.iter().map(move |redis| store(redis.port, "redis"));
+        let programs = self.programs.iter().enumerate().filter(move |(_, program)| scope.has(program));
+        let programs = programs.flat_map(|(position, program)| {
+            (0..program.instances).map(move |instance| Listener {
+                port: u32::from(program.port) + u32::from(instance),
+                part: &program.name,
+                place: format!("programs.{position}.port"),
+            })
         });
         kafka.chain(postgres).chain(redis).chain(programs)
     }
+}
+
+/// A part that listens.
+struct Listener<'a> {
+    /// At this port, which may lie beyond the last one.
+    port: u32,
+    part: &'a str,
+    /// Where the description says it, or what it follows from.
+    place: String,
 }
 
 /// Where links stand. Each costs a little: see `bench links`.
@@ -124,7 +141,7 @@ pub enum Timings {
     /// Short elections and heartbeats, so that a cluster is ready and recovers quickly.
     #[default]
     Fast,
-    /// Kafka's own defaults.
+    /// Kafka's own defaults; threads and partitions of internal topics stay few.
     ProductionLike,
 }
 
@@ -210,7 +227,7 @@ pub struct ProgramSpec {
     /// The image of a container that it runs in, by the image's own command; needs the runtime `docker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The directory that it runs in, from the root; where absent, one of its own that goes with the environment.
+    /// Absolute path of the directory that it runs in; where absent, an empty one that goes with the environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
     /// HTTP port of the first instance; further ones take consecutive ports.

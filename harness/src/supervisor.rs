@@ -14,5 +14,6 @@ mod lending;
 pub mod protocol;
 pub mod serve;
 pub mod state;
+mod taken_away;
 mod tenancy;
 pub mod watch;

@@ -1,5 +1,5 @@
-//! What environments are made from on this machine: inert data that [`artifacts`](crate::artifacts) finds and makes and a
-//! [`plan`](crate::plan) reads.
+//! What environments are made from on this machine: inert data that [`artifacts`](crate::artifacts) finds and makes and
+//! a [`plan`](crate::plan) reads.
 
 use std::path::PathBuf;
 

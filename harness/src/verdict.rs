@@ -23,7 +23,7 @@ const TABLE_WIDTH: u16 = 160;
 pub enum Ruling {
     /// It does not.
     Broken,
-    /// There was no environment, or nobody started the service in it, so nothing is known.
+    /// There was no environment, it was lost, or nobody started the service in it: nothing is known.
     Untold,
     /// The service cannot be asked.
     Skipped,
@@ -106,7 +106,7 @@ pub fn table(judgements: &[Judgement]) -> String {
     let (holds, broken, skipped) = (count(Ruling::Holds), count(Ruling::Broken), count(Ruling::Skipped));
     let untold = match count(Ruling::Untold) {
         0 => String::new(),
-        untold => format!(", {untold} NOT TOLD because their environment did not start"),
+        untold => format!(", {untold} NOT TOLD because of their environment"),
     };
     format!("{table}\n\n{holds} hold, {broken} broken, {skipped} skipped because the service cannot be asked{untold}")
 }
@@ -143,7 +143,7 @@ mod tests {
         assert!(shown.contains("| places: hold expires"), "{shown}");
         assert!(shown.contains("places.rs:3: left right \\|  [31mred"), "{shown}");
         let sum =
-            "1 hold, 1 broken, 0 skipped because the service cannot be asked, 1 NOT TOLD because their environment";
+            "1 hold, 1 broken, 0 skipped because the service cannot be asked, 1 NOT TOLD because of their environment";
         assert!(shown.contains(sum), "{shown}");
     }
 }

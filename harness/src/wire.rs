@@ -1,6 +1,6 @@
 //! What greenroom itself asks a Kafka cluster while it makes it ready: are all brokers listed,
-//! make these topics, is a record acknowledged, load the coordinators; and what a story waits for while it runs: leaders,
-//! replicas in sync, members of a group. `observe::lag` asks how far groups are through the same connections.
+//! make these topics, is a record acknowledged, load the coordinators; and what a story waits for while it runs:
+//! leaders, replicas in sync, members of a group. `observe::lag` asks how far groups are through the same connections.
 //!
 //! It speaks the wire protocol over plain TCP because librdkafka's own timers cost 0.1 to 1 s on each
 //! of these steps, several times what the brokers need. Start reading at [`prepare`], which runs all of it;

@@ -123,8 +123,8 @@ impl Drop for Consuming {
     }
 }
 
-/// Goal: who shares a group's partitions is waited for, whichever way its members use to agree, and what was seen instead
-/// is told.
+/// Goal: who shares a group's partitions is waited for, whichever way its members use to agree, and what was seen
+/// instead is told.
 #[test]
 fn members_of_a_group_are_waited_for() -> Verdict {
     let consumers =

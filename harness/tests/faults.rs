@@ -51,7 +51,7 @@ fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
         assert_eq!(ping(environment, SOON).await, Ok("PONG".to_owned()));
 
         environment.link(OUTSIDE, "redis").cut().await?;
-        assert!(ping(environment, SILENCE).await.expect_err("it is cut").contains("reset"));
+        assert!(ping(environment, SOON).await.expect_err("it is cut").contains("reset"));
         environment.link(OUTSIDE, "redis").heal().await?;
         environment.links_to("redis").answers().blackhole().await?;
         assert_eq!(ping(environment, SILENCE).await, Err("silence".to_owned()));
@@ -101,7 +101,8 @@ fn impossible_faults_are_told() -> Verdict {
     })
 }
 
-/// Goal: links stand where the description says, and whoever wants to break one that is not there is told what to ask for.
+/// Goal: links stand where the description says, and whoever wants to break one that is not there is told what to ask
+/// for.
 #[test]
 fn links_that_are_not_there_are_told() -> Verdict {
     scenario::run(spec("name = \"faults\"\n[redis]\n"), async |environment| {
@@ -145,10 +146,10 @@ fn a_database_that_is_restarted_has_its_rows() -> Verdict {
     })
 }
 
-/// Goal: a broker that is parted from the others is missed by them and by nobody else, and comes back; a killed one too,
-/// also where it stood still.
-/// Method: layout separate. The parted broker leaves every in-sync set, so `acks=all` goes on with the other two, and the
-/// cluster is whole again when all brokers list all brokers and every replica is in sync.
+/// Goal: a broker that is parted from the others is missed by them and by nobody else, and comes back; a killed one
+/// too, also where it stood still.
+/// Method: layout separate. The parted broker leaves every in-sync set, so `acks=all` goes on with the other two, and
+/// the cluster is whole again when all brokers list all brokers and every replica is in sync.
 #[test]
 fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
     let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n";
@@ -186,8 +187,8 @@ fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
 }
 
 /// Goal: faults are over when a story ends: the next environment is as new.
-/// Method: a story breaks all that can be broken and takes nothing back. In the next one, made from the same description,
-/// no way has a fault, every part answers, and the brokers are whole and empty.
+/// Method: a story breaks all that can be broken and takes nothing back. In the next one, made from the same
+/// description, no way has a fault, every part answers, and the brokers are whole and empty.
 #[test]
 fn the_next_environment_is_as_new() -> Verdict {
     let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n[redis]\n";
@@ -216,5 +217,24 @@ fn the_next_environment_is_as_new() -> Verdict {
         let values: Vec<_> = seen.records("orders").iter().map(|record| record.value.as_deref()).collect();
         assert_eq!(values, [Some(&b"the second's"[..])]);
         Ok(())
+    })
+}
+
+/// Goal: a query of the description that waits for a lock is named, and rest is found once the lock has gone.
+#[test]
+fn a_count_that_waits_for_a_lock_is_named() -> Verdict {
+    let text = "name = \"faults\"\n[postgres]\ndatabase = \"goods\"\n\
+                [settle.empty]\n\"goods waiting\" = \"SELECT count(*) FROM goods WHERE waiting\"\n";
+    scenario::run(spec(text), async |environment| {
+        let url = environment.endpoints().postgres_url.expect("a database");
+        let pool = sqlx::PgPool::connect(&url).await?;
+        sqlx::raw_sql("CREATE TABLE goods (waiting bool)").execute(&pool).await?;
+        let mut lock = pool.begin().await?;
+        sqlx::raw_sql("LOCK TABLE goods IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await?;
+        let error = environment.settle(Duration::from_secs(5)).await.expect_err("the table is locked");
+        let said = report::chain(&error);
+        assert!(said.ends_with("no answer from postgres within 2s: goods waiting"), "{said}");
+        lock.rollback().await?;
+        Ok(environment.settle(SOON).await?)
     })
 }

@@ -25,9 +25,14 @@ usage: cargo xtask COMMAND
   test --service-address HOST:PORT [ARGUMENTS]
                      the same with one that you start by hand, in a debugger for instance
   test-env …         environments by hand: up, run, status, logs, down, fault, doctor, gc, plan (see test-env --help)
-  images …           what `--runtime docker` is made from: build, list (see images --help)
+  images …           what `--runtime docker` is made from: build, program, pull, list (see images --help)
   bench …            measurements (see bench --help)
   lint               formatting and lints, as CI wants them
+
+examples:
+  cargo xtask test-env up --only infrastructure --detach --env-file .env
+  cargo xtask test --runtime docker
+  cargo xtask test --service 'npm start'
 ";
 
 fn main() -> ExitCode {
@@ -59,7 +64,8 @@ enum Failed {
     Because(String),
 }
 
-/// What a command needs built that others do without: a benchmark of containers compares them with plain testcontainers.
+/// What a command needs built that others do without: a benchmark of containers compares them with plain
+/// testcontainers.
 fn features(arguments: &[String]) -> &'static [&'static str] {
     // What is no runtime is the command's to tell of.
     let named = runtime(arguments).ok().and_then(|(named, _)| named).or_else(|| std::env::var(RUNTIME_VARIABLE).ok());
@@ -84,6 +90,7 @@ fn greenroom(arguments: &[String], runtime: Option<&str>, features: &[&str]) -> 
 fn test(arguments: &[String]) -> Result<(), Failed> {
     let nextest = nextest()?;
     let (runtime, arguments) = runtime(arguments)?;
+    let runtime = runtime.or_else(|| std::env::var(RUNTIME_VARIABLE).ok());
     let names_a_service = |argument: &String| {
         let name = argument.split('=').next().unwrap_or("");
         ["--service", "--service-image", "--service-address"].contains(&name)
@@ -122,8 +129,8 @@ fn runtime(arguments: &[String]) -> Result<(Option<String>, Vec<String>), Failed
 
 fn lint() -> Result<(), Failed> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
-    // Defects that can be put back, failpoints and comparisons are features; what is there without them is not there with
-    // them, so both are looked at.
+    // Defects that can be put back, failpoints and comparisons are features; what is there without them is not there
+    // with them, so both are looked at.
     for features in [&[][..], &["--all-features"]] {
         let clippy = ["clippy", "--workspace", "--all-targets", "--quiet"];
         run(cargo().args(clippy).args(features).args(["--", "--deny", "warnings"]))?;

@@ -18,7 +18,7 @@ const OLDEST: [u32; 2] = [6, 2];
 
 /// The server of this machine.
 pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -> Result<Redis, PrepareError> {
-    if let Some(system) = find_program("redis-server").and_then(of_the_system) {
+    if let Some(system) = of_this_machine() {
         return Ok(system);
     }
     let jar = File::open(&jars.redis).map_err(at("open", &jars.redis))?;
@@ -42,6 +42,11 @@ pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -
     let binary = entry.path.join("redis-server");
     let told = told_version(&binary).unwrap_or_else(|| version.to_owned());
     Ok(Redis { binary, version: told })
+}
+
+/// The one on the PATH, if there is one that will do.
+pub(super) fn of_this_machine() -> Option<Redis> {
+    find_program("redis-server").and_then(of_the_system)
 }
 
 /// The system's server, unless it is too old or does not tell its version.

@@ -149,7 +149,8 @@ impl Store {
         }
     }
 
-    /// Takes an entry away at once, so that a process killed while removing it leaves no half of it; answers where it is.
+    /// Takes an entry away at once, so that a process killed while removing it leaves no half of it; answers where it
+    /// is.
     fn put_aside(&self, path: &Path, key: &Key) -> Result<PathBuf, PrepareError> {
         let aside = self.root.join(format!("{}damaged", building(key)));
         let _ = fs::remove_dir_all(&aside);

@@ -4,8 +4,8 @@ use crate::node::LATE_HEARTBEATS;
 use crate::plan::Kind;
 use crate::wire::READY_TOPIC;
 
-/// What a controller says of an event that took it two seconds and more (`EventPerformanceMonitor`, Apache Kafka 4.3): news
-/// of the machine, on which it stood still that long.
+/// What a controller says of an event that took it two seconds and more (`EventPerformanceMonitor`, Apache Kafka 4.3):
+/// news of the machine, on which it stood still that long.
 const SLOW_EVENT: &str = "Exceptionally slow controller event";
 
 /// What PostgreSQL says when a client ends while it is being answered: news of the client, whose own end tells it.
@@ -77,17 +77,29 @@ impl Tongue {
     }
 }
 
+/// Levels from a warning on, in capitals, by the names that loggers of several languages give them.
+const SEVERE: [&str; 12] =
+    ["WARN", "WARNING", "ERROR", "ERR", "SEVERE", "CRITICAL", "CRIT", "ALERT", "EMERGENCY", "DPANIC", "PANIC", "FATAL"];
+
+/// From here on a numeric level is a warning or worse (bunyan, pino).
+const WARN_LEVEL: i64 = 40;
+
 fn program_complains(line: &str) -> bool {
-    let severe = |level: &str| ["WARN", "WARNING", "ERROR", "FATAL"].contains(&level.to_ascii_uppercase().as_str());
     match serde_json::from_str::<serde_json::Value>(line) {
-        Ok(serde_json::Value::Object(entry)) => entry.get("level").and_then(|level| level.as_str()).is_some_and(severe),
+        Ok(serde_json::Value::Object(entry)) => {
+            let level = entry.get("level").or_else(|| entry.get("severity"));
+            level.is_some_and(|level| match level.as_str() {
+                Some(name) => SEVERE.contains(&name.to_ascii_uppercase().as_str()),
+                None => level.as_i64().is_some_and(|number| number >= WARN_LEVEL),
+            })
+        }
         _ => line.contains("panicked at") || line.split(|c: char| !c.is_ascii_alphanumeric()).any(severe_word),
     }
 }
 
 /// The name of a level, in capitals as logs write it.
 fn severe_word(word: &str) -> bool {
-    ["WARN", "WARNING", "ERROR", "FATAL"].contains(&word)
+    SEVERE.contains(&word)
 }
 
 #[cfg(test)]
@@ -112,5 +124,19 @@ mod tests {
         assert!(Tongue::Program.complains(program) && !Tongue::Program.complains(&program.replace("WARN", "INFO")));
         assert!(Tongue::Program.complains("[Nest] 17 - ERROR [Kafka] lost") && !Tongue::Program.complains("an error"));
         assert!(Tongue::Program.complains("thread 'main' panicked at src/main.rs:1:1:"));
+    }
+
+    #[test]
+    fn levels_are_known_by_the_names_and_numbers_of_several_loggers() {
+        let complaints = [
+            r#"{"level":50,"msg":"lost"}"#,
+            r#"{"level":"dpanic","msg":"lost"}"#,
+            r#"{"severity":"CRITICAL","message":"lost"}"#,
+            "2026-01-01 12:00:00,000 CRITICAL worker: lost",
+            "Jan 01, 2026 12:00:00 PM worker main SEVERE: lost",
+        ];
+        assert!(complaints.iter().all(|line| Tongue::Program.complains(line)));
+        let news = [r#"{"level":30,"msg":"no ERROR"}"#, r#"{"severity":"NOTICE","message":"no ERROR"}"#, "Error: none"];
+        assert!(!news.iter().any(|line| Tongue::Program.complains(line)));
     }
 }

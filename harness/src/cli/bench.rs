@@ -16,9 +16,9 @@
 //!   machine make it look smaller.
 //! * *CPU*: user and system time of the same processes, and of children that they have waited for, when it was lent.
 //!
-//! With `--runtime docker` others are measured, all in the same images: infrastructure in containers and as processes, the
-//! shell scripts that this project replaces, and plain testcontainers code. Of those two, *ready* is when their topics have
-//! all replicas in sync; *gone*, when their commands that remove everything have returned.
+//! With `--runtime docker` others are measured, all in the same images: infrastructure in containers and as processes,
+//! the shell scripts that this project replaces, and plain testcontainers code. Of those two, *ready* is when their
+//! topics have all replicas in sync; *gone*, when their commands that remove everything have returned.
 //!
 //! Deliberately absent: numbers that a test or a compiler gives (equal snapshots, build times), and a verdict by exit
 //! code: that is 0 if everything could be measured.
@@ -56,11 +56,16 @@ use rows::Measure;
 
 /// Measurements.
 #[derive(clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench start --runs 5
+  cargo xtask bench start --runs 5 --runtime docker
+  cargo xtask bench links --links all --layout separate")]
 pub(crate) enum Bench {
     /// How fast environments start and end, and what they cost, as a Markdown table.
     ///
-    /// Both layouts and both scopes are measured whatever `--layout` and `--only` say. With `--runtime docker`, containers
-    /// beside processes, shell scripts and plain testcontainers code.
+    /// Both layouts and both scopes are measured whatever `--layout` and `--only` say. With `--runtime docker`,
+    /// containers beside processes, shell scripts and plain testcontainers code.
     Start(Start),
     /// What an idle link costs in throughput and latency, as a Markdown table.
     Links(links::Links),

@@ -18,10 +18,12 @@ use super::{answer, say};
 const CACHE_BYTES_MIN: u64 = 1 << 30;
 /// What one environment takes of disk or memory, with room for its logs, in bytes.
 const STATE_BYTES_MIN: u64 = 512 << 20;
-/// What one environment takes of memory, in KiB.
+/// What shall be left of memory for an environment and for whoever tests with it, in KiB.
 const MEMORY_KIB_MIN: u64 = 1 << 20;
 /// What has to be stored before an environment can start, as directories of the cache begin.
-const STORED: [&str; 4] = ["jars-", "postgres-", "redis-", "archive-"];
+const STORED: [&str; 3] = ["jars-", "postgres-", "archive-"];
+/// Has to be stored too, where this machine has no server of its own that will do.
+const STORED_REDIS: &str = "redis-";
 
 /// What was found of one thing: `Err` says what to do.
 struct Finding {
@@ -111,8 +113,14 @@ fn cache() -> Result<String, String> {
     let names: Vec<String> = std::fs::read_dir(&cache)
         .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default();
-    if STORED.iter().all(|kind| names.iter().any(|name| name.starts_with(kind))) {
-        return Ok(format!("{} (jars, PostgreSQL, Redis and class archives are stored)", cache.display()));
+    let is_stored = |kind: &str| names.iter().any(|name| name.starts_with(kind));
+    if STORED.into_iter().all(is_stored) {
+        if artifacts::has_redis() {
+            return Ok(format!("{} (jars, PostgreSQL and class archives are stored)", cache.display()));
+        }
+        if is_stored(STORED_REDIS) {
+            return Ok(format!("{} (jars, PostgreSQL, Redis and class archives are stored)", cache.display()));
+        }
     }
     room(existing, CACHE_BYTES_MIN)?;
     Ok(format!("{} (the first `up` or `test` fetches what is missing, a minute or two)", cache.display()))
@@ -146,7 +154,9 @@ fn memory() -> Result<String, String> {
     let available: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     match available {
         Some(kib) if kib < MEMORY_KIB_MIN => {
-            Err(format!("{} MiB available; an environment takes about 500", kib >> 10))
+            let (available, wanted) = (kib >> 10, MEMORY_KIB_MIN >> 10);
+            let takes = "an environment takes 300 to 470";
+            Err(format!("{available} MiB available and {wanted} are wanted ({takes}); end something else"))
         }
         Some(kib) => Ok(format!("{} MiB available", kib >> 10)),
         None => Err("/proc/meminfo has no MemAvailable".to_owned()),

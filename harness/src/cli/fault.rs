@@ -14,6 +14,13 @@ use super::{block_on, say};
 
 /// Break something in a running environment, or heal it.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples, where PROGRAM is a part of the environment (links stand there after `up --links clients`):
+  cargo xtask test-env fault kill postgres
+  cargo xtask test-env fault cut PROGRAM postgres
+  cargo xtask test-env fault delay everyone kafka-1 200ms --only answers
+  cargo xtask test-env fault throttle PROGRAM kafka-1 64KiB
+  cargo xtask test-env fault heal PROGRAM postgres")]
 pub(crate) struct Fault {
     #[command(subcommand)]
     what: What,

@@ -3,7 +3,8 @@
 //! Two things of ours grow: the evidence of failures and the cache of prepared artifacts. What belongs to running
 //! environments is the supervisor's, which removes it by itself.
 //!
-//! Deliberately absent: images. They bear the label `greenroom.base`, and the engine removes them by that and their age.
+//! Deliberately absent: images. They bear the label `greenroom.base`, and the engine removes them by that and their
+//! age.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -19,6 +19,10 @@ use super::{answer, block_on, say};
 
 /// The images that `--runtime docker` runs.
 #[derive(clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  cargo xtask images build --base greenroom-base:trixie
+  cargo xtask images list")]
 pub(crate) enum Images {
     /// Build those that are missing or over another base, over a base image with glibc (any Debian, Ubuntu or Fedora).
     Build {
@@ -37,7 +41,8 @@ pub(crate) enum Images {
         #[arg(long, value_name = "IMAGE")]
         base: Option<String>,
     },
-    /// Fetch the images of others that the list names (`docker/images.toml`, or GREENROOM_IMAGES), from their registries.
+    /// Fetch the images of others that the list names (`docker/images.toml`, or GREENROOM_IMAGES), from their
+    /// registries.
     Pull,
     /// List them, and whether they are there.
     List,
@@ -160,8 +165,9 @@ async fn fetch(engine: &Engine, part: &str, listed: &Listed) -> anyhow::Result<(
         let given = engine.pull(&listed.image, &listed.version, digest, step).await;
         let given = given.map_err(|error| unfetched(&error, part, digest))?;
         match (digest, given) {
+            (Some(_), _) => say("  it is the one that is pinned"),
             (None, Some(given)) => say(&format!("  to pin it, write `digest = \"{given}\"` below [{part}]")),
-            _ => say("  it is the one that is pinned"),
+            (None, None) => say("  it is not pinned, and its registry tells no digest to pin it by"),
         }
     }
     if !listed.used {

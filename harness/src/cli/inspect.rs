@@ -2,17 +2,20 @@
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use greenroom::supervisor::client::{ClientError, Connection};
 use greenroom::supervisor::protocol::Summary;
-use greenroom::supervisor::state::Workspace;
+use greenroom::supervisor::state::{House, Workspace};
+use greenroom::{report, runtime};
 
-use super::{EndRequests, answer, block_on, say, start};
+use super::{EndRequests, answer, block_on, chain, say, start};
 
 /// How long a supervisor may take to tell of its environments.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Pause between two looks at whether it has died.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Show the environments of this workspace.
 #[derive(clap::Args)]
@@ -95,26 +98,71 @@ impl Logs {
 impl Down {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         block_on(async {
-            let mut environments = running().await?;
+            if self.all {
+                return end_all().await;
+            }
+            let environments = running().await?;
             if environments.is_empty() && self.environment.is_none() {
                 say("no environment runs");
                 return Ok(ExitCode::SUCCESS);
             }
-            if !self.all {
-                environments = vec![choose(environments, self.environment.as_deref())?];
-            }
-            for (mut connection, summary) in environments {
-                // It may have ended by itself since it was listed: gone is gone.
-                let ended = connection.end(Some(summary.environment.clone())).await;
-                match ended {
-                    Ok(()) | Err(ClientError::Refused(_) | ClientError::Lost { .. }) => {
-                        say(&format!("{} is gone", summary.environment));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            let (mut connection, summary) = choose(environments, self.environment.as_deref())?;
+            let ended = connection.end(Some(summary.environment.clone())).await;
+            gone(ended, connection.house()).await?;
+            say(&format!("{} is gone", summary.environment));
             Ok(ExitCode::SUCCESS)
         })
+    }
+}
+
+/// Ends all environments of this workspace, also those of a build that tells of them otherwise.
+async fn end_all() -> anyhow::Result<ExitCode> {
+    let (mut any, mut failed) = (false, false);
+    for house in Workspace::here()?.houses()? {
+        let summaries = match told_by(&house).await {
+            Told::Nothing => continue,
+            Told::Of(summaries) => summaries.into_iter().map(|summary| summary.environment).collect(),
+            Told::NotUnderstood(_) => vec![format!("whatever ran of the supervisor in {}", house.path().display())],
+            Told::Silence => {
+                say(&silence(&house));
+                failed = true;
+                continue;
+            }
+        };
+        any |= !summaries.is_empty();
+        let Ok(mut connection) = Connection::to(&house).await else { continue };
+        match gone(connection.end(None).await, &house).await {
+            Ok(()) => summaries.iter().for_each(|what| say(&format!("{what} is gone"))),
+            // Those of others are ended all the same.
+            Err(error) => {
+                say(&chain(&error));
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        return Ok(ExitCode::FAILURE);
+    }
+    if !any {
+        say("no environment runs");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure that what was to end is gone, by what the supervisor has answered.
+async fn gone(ended: Result<(), ClientError>, house: &House) -> anyhow::Result<()> {
+    match ended {
+        // It may have ended by itself since it was listed: gone is gone.
+        Ok(()) | Err(ClientError::Refused(_)) => Ok(()),
+        // With the supervisor all has gone, if that is what has happened.
+        Err(ClientError::Lost { .. }) => {
+            let waited = runtime::until(Instant::now() + ANSWER_LIMIT, LOOK_EVERY, async || {
+                let lives = || format!("the supervisor in {} still lives, and does not answer", house.path().display());
+                if house.is_abandoned() { Ok(()) } else { Err(lives()) }
+            });
+            Ok(waited.await?)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -122,24 +170,53 @@ impl Down {
 pub(super) async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
     let mut environments = Vec::new();
     for house in Workspace::here()?.houses()? {
-        // A dead supervisor's directory answers nobody; the next start sweeps it.
-        let Ok(mut connection) = Connection::to(&house).await else { continue };
-        // One that is just ending answers nobody either, and one that hangs shall not stop the command.
-        let told = tokio::time::timeout(ANSWER_LIMIT, connection.status()).await;
-        if told.is_err() {
-            say(&format!(
-                "the supervisor in {} does not answer; its log is {}",
-                house.path().display(),
-                house.log().display()
-            ));
-        }
-        for summary in told.ok().and_then(Result::ok).unwrap_or_default() {
-            if let Ok(own) = Connection::to(&house).await {
-                environments.push((own, summary));
+        match told_by(&house).await {
+            Told::Nothing => {}
+            Told::Of(summaries) => {
+                for summary in summaries {
+                    if let Ok(own) = Connection::to(&house).await {
+                        environments.push((own, summary));
+                    }
+                }
             }
+            Told::NotUnderstood(error) => say(&format!(
+                "the supervisor in {} is of another build, and what it tells is not understood; `down --all` ends its \
+                 environments too: {}",
+                house.path().display(),
+                report::chain(&error)
+            )),
+            Told::Silence => say(&silence(&house)),
         }
     }
     Ok(environments)
+}
+
+/// What a house tells of the environments in it.
+enum Told {
+    /// Nobody lives there, or is just leaving.
+    Nothing,
+    /// These.
+    Of(Vec<Summary>),
+    /// In words of another build.
+    NotUnderstood(ClientError),
+    /// Somebody who lives there does not answer.
+    Silence,
+}
+
+async fn told_by(house: &House) -> Told {
+    // A dead supervisor's directory answers nobody; the next start sweeps it.
+    let Ok(mut connection) = Connection::to(house).await else { return Told::Nothing };
+    // One that hangs shall not stop the command.
+    match tokio::time::timeout(ANSWER_LIMIT, connection.status()).await {
+        Ok(Ok(summaries)) => Told::Of(summaries),
+        Ok(Err(ClientError::Lost { .. })) => Told::Nothing,
+        Ok(Err(error)) => Told::NotUnderstood(error),
+        Err(_) => Told::Silence,
+    }
+}
+
+fn silence(house: &House) -> String {
+    format!("the supervisor in {} does not answer; its log is {}", house.path().display(), house.log().display())
 }
 
 pub(super) fn choose(

@@ -31,8 +31,8 @@ pub(crate) struct Judge {
     /// An image of the service instead, run beside brokers and stores in containers.
     #[arg(long, value_name = "IMAGE", conflicts_with = "service")]
     service_image: Option<String>,
-    /// The address of a service that you start by hand, such as in a debugger: each story waits until it was started with
-    /// the variables of its environment, which are written to target/greenroom/service/variables.env.
+    /// The address of a service that you start by hand, such as in a debugger: each story waits until it was started
+    /// with the variables of its environment, which are written to target/greenroom/service/variables.env.
     #[arg(
         long,
         value_name = "HOST:PORT",

@@ -41,10 +41,15 @@ const NOT_EXECUTABLE: u8 = 126;
 
 /// Start an environment and keep it until Ctrl-C.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test-env up SYSTEM
+  cargo xtask test-env up --only infrastructure --detach --env-file .env")]
 pub(crate) struct Up {
     #[command(flatten)]
     wanted: Wanted,
-    /// Leave it running in the background; `down` ends it.
+    /// Leave it running in the background; `down` ends it. So does a logout that takes your files in memory away
+    /// (systemd's `RemoveIPC`): let GREENROOM_STATE name a directory on a disk then.
     #[arg(long)]
     detach: bool,
     /// Write the environment's variables to this file, a line `NAME=value` each.
@@ -57,6 +62,10 @@ pub(crate) struct Up {
 
 /// Start an environment, run a command in it, take it away.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test-env run SYSTEM -- npm test
+  cargo xtask test-env run SYSTEM -- sh -c 'echo $DATABASE_URL'")]
 pub(crate) struct Run {
     #[command(flatten)]
     wanted: Wanted,

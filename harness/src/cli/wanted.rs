@@ -30,8 +30,8 @@ pub(super) struct Wanted {
     /// Start only these parts: `infrastructure` leaves out the programs under test.
     #[arg(long, value_name = "PARTS")]
     only: Option<Only>,
-    /// Run this command instead of the program under test: somebody else's implementation of its contract, with the same
-    /// variables. `{port}` stands for its HTTP port.
+    /// Run this command instead of the program under test: somebody else's implementation of its contract, with the
+    /// same variables. `{port}` stands for its HTTP port.
     #[arg(long, value_name = "COMMAND")]
     service: Option<String>,
     /// Run this image instead of the program under test, beside brokers and stores in containers.

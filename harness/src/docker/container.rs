@@ -17,6 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::AsyncWrite;
 
+use crate::runtime::{self, SUPERVISOR_VARIABLE};
+
 /// Bears the id of the environment that a container belongs to.
 pub(super) const ENVIRONMENT_LABEL: &str = "greenroom.environment";
 /// Bears the directory of the supervisor that made a container.
@@ -79,8 +81,8 @@ pub(super) struct Running {
     pub(super) exit: BoxFuture<'static, Option<i64>>,
 }
 
-/// The first container of an environment. When this is dropped, in whatever way, its input closes, its process ends, and
-/// with it every process of the environment.
+/// The first container of an environment. When this is dropped, in whatever way, its input closes, its process ends,
+/// and with it every process of the environment.
 pub(super) struct Held {
     pub(super) id: String,
     /// Its first process, with which all of them end.
@@ -107,6 +109,12 @@ impl FirstProcess {
     pub(super) fn of(pid: i32) -> Option<Self> {
         let stat = procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()?;
         (stat.state != 'Z').then_some(Self { pid, started: stat.starttime })
+    }
+
+    /// Whether it bears the mark of this supervisor. Where the engine counts processes otherwise, as in a virtual
+    /// machine, the process of this id is somebody else's.
+    pub(super) fn is_of(self, supervisor: &str) -> bool {
+        self.runs() && runtime::carries(self.pid, SUPERVISOR_VARIABLE, supervisor)
     }
 
     /// Whether it has not ended.

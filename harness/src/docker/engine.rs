@@ -35,7 +35,9 @@ const BASE_LABEL: &str = "greenroom.base";
 const ANSWER_LIMIT_S: u64 = 120;
 /// How long the containers of an environment may take to go.
 const END_LIMIT: Duration = Duration::from_secs(10);
-/// Pause between two looks at what is left of them.
+/// How long the process of a first container may take to be seen: the engine tells its id before it is the program.
+const SEEN_LIMIT: Duration = Duration::from_secs(2);
+/// Pause between two looks, at what is left of them and at a process that is not seen yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A connection to the container engine of this machine.
@@ -91,8 +93,8 @@ impl Engine {
         Ok(self.labels_of(image).await?.is_some())
     }
 
-    /// Makes sure that it has the image of a part, and that this is the one of the digest, where one is given; answers with
-    /// a digest by which it is known here.
+    /// Makes sure that it has the image of a part, and that this is the one of the digest, where one is given; answers
+    /// with a digest by which it is known here.
     ///
     /// # Errors
     /// It has none, or another one; or it does not answer.
@@ -120,8 +122,8 @@ impl Engine {
         }
     }
 
-    /// Fetches an image from its registry, by its digest where one is given, and answers with the digest that the registry
-    /// gives it; `step` hears what the engine says.
+    /// Fetches an image from its registry, by its digest where one is given, and answers with the digest that the
+    /// registry gives it; `step` hears what the engine says.
     ///
     /// # Errors
     /// The registry cannot be reached or has no such image, or the engine does not answer.
@@ -218,14 +220,31 @@ impl Engine {
         if options.iter().any(|option| option.contains("name=rootless")) { Err(EngineError::Rootless) } else { Ok(()) }
     }
 
-    /// Starts the first container of an environment.
+    /// Starts the first container of an environment, which bears the mark of its supervisor. With its process others
+    /// are seen too, and their ids are what they seem.
     ///
     /// # Errors
-    /// It could not be made or started; nothing of it is left then.
+    /// It could not be made or started, or its process is not seen from here; nothing of it is left then.
     pub(super) async fn hold(&self, container: &Container<'_>) -> Result<Held, EngineError> {
-        let Running { id, process, input, .. } = self.run(container).await?;
-        let process = process.ok_or(EngineError::NoFirst)?;
-        Ok(Held { id, process, input })
+        let Running { id, process, input, exit, .. } = self.run(container).await?;
+        let mut attempts = Attempts::new(LOOK_EVERY, Instant::now() + SEEN_LIMIT);
+        let seen = async {
+            while let Some(found) = attempts.make(async { process.filter(|it| it.is_of(container.supervisor)) }).await {
+                if found.is_some() {
+                    return found;
+                }
+            }
+            None
+        };
+        let error = tokio::select! {
+            seen = seen => match seen {
+                Some(process) => return Ok(Held { id, process, input }),
+                None => EngineError::Unseen,
+            },
+            _ = exit => EngineError::NoFirst,
+        };
+        self.remove(&id).await;
+        Err(error)
     }
 
     /// Starts a container that is removed when it ends.
@@ -285,7 +304,8 @@ impl Engine {
         let _ = self.docker.remove_container(id, Some(options)).await;
     }
 
-    /// Ends the first container of an environment, and with it all others; returns when the engine has none of them left.
+    /// Ends the first container of an environment, and with it all others; returns when the engine has none of them
+    /// left.
     ///
     /// The kernel ends them, also where the engine does not answer.
     ///

@@ -68,6 +68,9 @@ pub enum EngineError {
     /// The container whose network and process ids the others share has ended.
     #[error("the first container of the environment has ended")]
     NoFirst,
+    /// Their process ids are others than ours.
+    #[error("the processes of its containers are not seen from here")]
+    Unseen,
     /// Nothing came of a start.
     #[error("the container engine did not start {what} in time")]
     Late {
@@ -115,6 +118,10 @@ impl EngineError {
             }
             Self::Rootless => "use an engine that root runs, `--links clients`, or do without `--runtime docker`",
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
+            Self::Unseen => {
+                "use an engine that runs on this machine and not in a virtual one; if this runs in a container itself, give that \
+                 the machine's process ids (`--pid host`); or do without `--runtime docker`"
+            }
             Self::Failed { source: Error::DockerResponseServerError { message: said, .. }, .. }
             | Self::Failed { source: Error::DockerStreamError { error: said }, .. } => return advice_on(said),
             Self::Failed { source, .. } if is_absent(source) => ABSENT,

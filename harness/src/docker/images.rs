@@ -1,7 +1,7 @@
 //! The images that parts run in: a base, and over it what this machine has prepared, at the same paths.
 //!
-//! The name of an image ends with a hash of what lies in it (the paths, of which those in the cache tell the content, and
-//! the version), so one that is there is the right one, and one of another JDK or other jars is a missing one.
+//! The name of an image ends with a hash of what lies in it (the paths, of which those in the cache tell the content,
+//! and the version), so one that is there is the right one, and one of another JDK or other jars is a missing one.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};

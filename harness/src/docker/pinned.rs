@@ -113,8 +113,8 @@ pub fn chosen(root: &Path) -> Result<PartImages, PinnedError> {
 }
 
 impl Pinned {
-    /// Reads the list of the workspace at `root`, or the one that [`IMAGES_VARIABLE`] names. `None` where the workspace has
-    /// no list, as one that only uses this crate.
+    /// Reads the list of the workspace at `root`, or the one that [`IMAGES_VARIABLE`] names. `None` where the workspace
+    /// has no list, as one that only uses this crate.
     ///
     /// # Errors
     /// It cannot be read, or is wrong.

@@ -16,6 +16,8 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use reqwest::{Body, StatusCode};
 use sse_stream::{Sse, SseStream};
 
+use crate::http;
+
 /// How long a program may take to answer the request for its events.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What a client sends when it comes back.
@@ -107,7 +109,7 @@ impl EventStream {
     pub async fn open(url: &str, last_event_id: Option<&str>) -> Result<Self, OpenError> {
         let unanswered = |source| OpenError::Unanswered { url: url.to_owned(), source };
         // A read timeout would end a stream that is silent for a while, so only the answer's head is timed.
-        let client = reqwest::Client::builder().connect_timeout(ANSWER).build().map_err(unanswered)?;
+        let client = http::client().connect_timeout(ANSWER).build().map_err(unanswered)?;
         let mut request = client.get(url).header(ACCEPT, MEDIA_TYPE).header(CACHE_CONTROL, "no-store");
         if let Some(id) = last_event_id {
             request = request.header(LAST_EVENT_ID, id);

@@ -65,7 +65,8 @@ impl Producer {
             .set("broker.address.family", "v4")
             .set("allow.auto.create.topics", "false")
             .set("acks", "all")
-            // librdkafka's idempotent producer needs a second before its first record; one request in flight keeps order.
+            // librdkafka's idempotent producer needs a second before its first record; one request in flight keeps
+            // order.
             .set("max.in.flight.requests.per.connection", "1")
             .set("linger.ms", "0")
             .set("message.timeout.ms", ACKNOWLEDGED_MS)

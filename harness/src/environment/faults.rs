@@ -126,7 +126,8 @@ impl<'a> KafkaHandle<'a> {
         Ok(wire::replicas_in_sync(&seen_by, &topics, usize::from(replicas), brokers_deadline()).await?)
     }
 
-    /// The broker that leads a partition, as the first that answers sees it; one that has died leads until it is missed.
+    /// The broker that leads a partition, as the first that answers sees it; one that has died leads until it is
+    /// missed.
     ///
     /// # Errors
     /// No broker knew a leader within half a minute, or there is no such partition.
@@ -165,7 +166,8 @@ impl PartHandle<'_> {
     /// Ends it at once, without warning, and returns when it has ended.
     ///
     /// # Errors
-    /// It does not run.
+    /// There is no such part, it does not run, it shares its process with other brokers (layout `colocated`), or it
+    /// runs elsewhere.
     pub async fn kill(self) -> Result<(), EnvironmentError> {
         self.end(PartSignal::Kill).await.map(drop)
     }
@@ -173,7 +175,8 @@ impl PartHandle<'_> {
     /// Asks it to end in good order and returns how it has ended.
     ///
     /// # Errors
-    /// It does not run, or did not end.
+    /// There is no such part, it does not run, it shares its process with other brokers (layout `colocated`), or it
+    /// runs elsewhere; or it had not ended after half a minute.
     pub async fn stop(self) -> Result<String, EnvironmentError> {
         self.end(PartSignal::Stop).await
     }
@@ -181,7 +184,8 @@ impl PartHandle<'_> {
     /// Lets it stand still: its connections stay open and nobody answers.
     ///
     /// # Errors
-    /// It does not run.
+    /// There is no such part, it does not run, it shares its process with other brokers (layout `colocated`), or it
+    /// runs elsewhere.
     pub async fn pause(self) -> Result<(), EnvironmentError> {
         self.environment.signal(&self.name, PartSignal::Pause).await
     }
@@ -189,7 +193,8 @@ impl PartHandle<'_> {
     /// Lets it go on.
     ///
     /// # Errors
-    /// It does not run.
+    /// There is no such part, it does not run, it shares its process with other brokers (layout `colocated`), or it
+    /// runs elsewhere.
     pub async fn resume(self) -> Result<(), EnvironmentError> {
         self.environment.signal(&self.name, PartSignal::Resume).await
     }
@@ -214,7 +219,9 @@ impl PartHandle<'_> {
             Ok(state) => Err(format!("{} has not ended: {state:?}", self.name)),
             Err(error) => Err(error.to_string()),
         });
-        Ok(ended.await?)
+        let status = ended.await?;
+        self.environment.ended.insert(self.name.clone());
+        Ok(status)
     }
 
     async fn end(mut self, signal: PartSignal) -> Result<String, EnvironmentError> {
@@ -242,7 +249,8 @@ impl LinkHandle<'_> {
     /// Resets open connections and every new one.
     ///
     /// # Errors
-    /// There is no such link, or a direction was chosen.
+    /// There is no such link, because the description asks for none there, there is no such client, or both share a
+    /// process; or a direction was chosen.
     pub async fn cut(self) -> Result<(), EnvironmentError> {
         self.change_by(Fault::Cut).await
     }
@@ -250,15 +258,15 @@ impl LinkHandle<'_> {
     /// Lets nothing through and tells nobody.
     ///
     /// # Errors
-    /// There is no such link.
+    /// There is no such link, as for [`LinkHandle::cut`].
     pub async fn blackhole(self) -> Result<(), EnvironmentError> {
         self.change_by(Fault::Blackhole).await
     }
 
-    /// Lets every byte arrive this much later; measured in milliseconds.
+    /// Lets every byte arrive this much later, in whole milliseconds; what is less is dropped.
     ///
     /// # Errors
-    /// There is no such link.
+    /// There is no such link, as for [`LinkHandle::cut`].
     pub async fn delay(self, by: Duration) -> Result<(), EnvironmentError> {
         self.change_by(Fault::Delay { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }).await
     }
@@ -266,7 +274,7 @@ impl LinkHandle<'_> {
     /// Lets this many bytes through in a second, on each connection.
     ///
     /// # Errors
-    /// There is no such link, or nothing would come through.
+    /// There is no such link, as for [`LinkHandle::cut`], or nothing would come through.
     pub async fn throttle(self, bytes_per_s: u64) -> Result<(), EnvironmentError> {
         self.change_by(Fault::Throttle { bytes_per_s }).await
     }
@@ -274,7 +282,7 @@ impl LinkHandle<'_> {
     /// Takes all faults of this way back.
     ///
     /// # Errors
-    /// It has none.
+    /// There is no such link, or it has no fault.
     pub async fn heal(self) -> Result<(), EnvironmentError> {
         self.environment.act(Action::Link { routes: vec![self.route], change: Change::Heal }).await
     }

@@ -21,8 +21,8 @@ const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
 impl Environment {
     /// Gives the consumers of somebody else's service time to join their groups: one that begins at the end of a topic
-    /// would never see what is sent before. That one has not joined by then is told and no failure, since it may join when
-    /// there is something to consume.
+    /// would never see what is sent before. That one has not joined by then is told and no failure, since it may join
+    /// when there is something to consume.
     pub(super) async fn groups_without_members(&self) -> Vec<Complaint> {
         let (brokers, deadline) = (self.plan().brokers(), Instant::now() + JOIN_LIMIT);
         let joined = join_all(self.spec.settle.consumers.iter().map(async |consumer| {

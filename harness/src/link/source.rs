@@ -1,10 +1,10 @@
 //! Whose a connection is, asked of the kernel.
 //!
-//! `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) list every socket with its two addresses and its inode, `/proc/PID/fd` the inodes that a
-//! process has open; a part's processes are those of its session. It is asked only for connections that a fault may
-//! concern, because reading both takes a millisecond or more: much more on a machine where many connections have ended,
-//! because the table lists those too for a minute. So one reading of it serves all who asked before it, and what has
-//! ended is dropped before anything is parsed.
+//! `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) list every socket with its two addresses and its inode,
+//! `/proc/PID/fd` the inodes that a process has open; a part's processes are those of its session. It is asked only for
+//! connections that a fault may concern, because reading both takes a millisecond or more: much more on a machine where
+//! many connections have ended, because the table lists those too for a minute. So one reading of it serves all who
+//! asked before it, and what has ended is dropped before anything is parsed.
 //!
 //! Deliberately absent: a client that tells its name. A system under test knows nothing of links.
 
@@ -39,8 +39,8 @@ impl Sources {
         Self { sessions: Box::new(sessions), seen: Mutex::default() }
     }
 
-    /// The part that connected from `peer` to `front`; nothing where it is no part's connection (any more). `asked` is a
-    /// moment at which the connection existed.
+    /// The part that connected from `peer` to `front`; nothing where it is no part's connection (any more). `asked` is
+    /// a moment at which the connection existed.
     pub(super) fn of(&self, peer: SocketAddr, front: SocketAddrV4, asked: Instant) -> Option<String> {
         let own = self.socket(peer, SocketAddr::V4(front), asked)?;
         let sessions = (self.sessions)();

@@ -2,8 +2,8 @@
 //!
 //! A client library decompresses and takes the batches apart before anyone sees them, so they are fetched over the
 //! wire protocol and only their headers are read.
-//! Format: "Record Batch" in Kafka's documentation of its implementation (message format 2, KIP-98). A header's checksum
-//! is verified.
+//! Format: "Record Batch" in Kafka's documentation of its implementation (message format 2, KIP-98). A header's
+//! checksum is verified.
 //!
 //! Deliberately absent: the records themselves, see [`super::topics`], and message formats before 2, which Kafka 4 no
 //! longer stores (KIP-724).
@@ -204,8 +204,8 @@ async fn fetch(peer: &mut Peer, topic: &str, partition: i32, offset: i64) -> Res
     Ok(answered.unwrap_or_default())
 }
 
-/// The headers of the whole batches in `stored`. A broker cuts its answer off at the size asked for, so the last one may
-/// be incomplete; it comes again with the next fetch.
+/// The headers of the whole batches in `stored`. A broker cuts its answer off at the size asked for, so the last one
+/// may be incomplete; it comes again with the next fetch.
 fn headers(partition: i32, mut stored: Bytes) -> Result<Vec<StoredBatch>, Box<dyn std::error::Error + Send + Sync>> {
     let mut batches = Vec::new();
     while let Some(bytes) = whole_batch(&stored)? {

@@ -116,8 +116,8 @@ pub async fn install(pool: &PgPool, described: &[HistorySpec]) -> Result<(), His
         check(&mut transaction, history).await?;
     }
     transaction.commit().await.map_err(database)?;
-    // A transaction for each, because the system is at work already: with the locks of one table in hand, waiting for the
-    // next would be half of a deadlock.
+    // A transaction for each, because the system is at work already: with the locks of one table in hand, waiting for
+    // the next would be half of a deadlock.
     for history in described {
         let mut transaction = begin(pool).await?;
         let sql = format!(

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
+
+use super::ANSWER;
 
 /// One key.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,18 @@ pub enum Content {
     Other(String),
 }
 
+impl Content {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Hash(fields) => fields.is_empty(),
+            Self::SortedSet(members) => members.is_empty(),
+            Self::Set(members) => members.is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Text(_) | Self::Other(_) => false,
+        }
+    }
+}
+
 /// Why keys could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("could not read the keys of redis")]
@@ -46,7 +61,8 @@ pub struct KeysError {
 /// Reads every key, sorted by name.
 pub(super) async fn read(url: &str) -> Result<Vec<Key>, KeysError> {
     let client = redis::Client::open(url)?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(ANSWER)).set_response_timeout(Some(ANSWER));
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
     let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut cursor = 0_u64;
     loop {
@@ -100,5 +116,9 @@ async fn read_one(connection: &mut MultiplexedConnection, name: &[u8]) -> Result
         }
         other => Content::Other(other.to_owned()),
     };
+    // Redis keeps nothing that is empty: it expired between the two questions.
+    if content.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(Key { name: String::from_utf8_lossy(name).into_owned(), content, expires: ttl_ms >= 0 }))
 }

@@ -3,8 +3,8 @@
 //! Asked over the wire protocol, because librdkafka finds a group's coordinator in steps of up to a second, which made
 //! each settling 0.3 to 1.3 s long; this way a look takes a few milliseconds.
 //!
-//! The connections live as long as the settling. A group is compared with the high watermark, and offsets of open
-//! transactions count as unknown, so an open transaction is not rest.
+//! The connections live as long as the settling. A group is compared with the high watermark. An open transaction is
+//! not rest, whoever reads its topic: what follows it is not read yet.
 //! Known limit: a group that reads transactions with a client that never commits past a control record
 //! (librdkafka) stays one behind, and is reported so.
 
@@ -13,15 +13,14 @@ use std::net::{AddrParseError, SocketAddrV4};
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kafka_protocol::messages::{
-    BrokerId, GroupId, ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetFetchRequest,
-};
+use kafka_protocol::messages::{BrokerId, GroupId, ListOffsetsRequest, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use super::settle::Waiting;
+use super::topology::{self, Leader, Partition, Peers, Topology};
 use crate::report::chain;
 use crate::spec::ConsumerSpec;
-use crate::wire::{Coordinates, Peer, WireError, brokers_of, coordinator, topic_name};
+use crate::wire::{Coordinates, Peer, WireError, coordinator, topic_name};
 
 /// ListOffsets' timestamp for "the next offset to be written".
 const LATEST: i64 = -1;
@@ -32,7 +31,7 @@ const CLIENT: BrokerId = BrokerId(-1);
 pub(super) struct Lag {
     bootstrap: Vec<SocketAddrV4>,
     consumers: Vec<ConsumerSpec>,
-    peers: HashMap<SocketAddrV4, Peer>,
+    peers: Peers,
     /// By group.
     coordinators: HashMap<String, Peer>,
 }
@@ -42,15 +41,24 @@ pub(super) struct Lag {
 pub(super) struct Look {
     pub(super) waiting: Vec<Waiting>,
     /// End offsets and committed offsets, to be compared with those of the next look.
-    pub(super) counters: BTreeMap<(String, i32), i64>,
+    pub(super) counters: BTreeMap<Partition, i64>,
 }
 
-/// What one broker knows of the cluster.
-struct Topology {
-    /// The broker that said so, and is up therefore.
-    told_by: SocketAddrV4,
-    /// Every partition with its leader, none while it is being elected.
-    leaders: BTreeMap<(String, i32), Option<SocketAddrV4>>,
+/// How far a partition goes.
+#[derive(Clone, Copy)]
+struct End {
+    /// The high watermark: the next offset to be written.
+    written: i64,
+    /// Whether something before it belongs to a transaction that is not decided.
+    is_open: bool,
+}
+
+/// Which records ListOffsets counts.
+#[derive(Clone, Copy)]
+enum Isolation {
+    ReadUncommitted = 0,
+    /// Up to the first record of an open transaction.
+    ReadCommitted = 1,
 }
 
 /// Why a look found nothing.
@@ -68,7 +76,7 @@ impl Lag {
         Ok(Self {
             bootstrap: brokers.iter().map(|address| address.parse()).collect::<Result<_, _>>()?,
             consumers: consumers.to_vec(),
-            peers: HashMap::new(),
+            peers: Peers::new(),
             coordinators: HashMap::new(),
         })
     }
@@ -88,7 +96,9 @@ impl Lag {
     /// Committed offsets are asked before end offsets, so that a lag of 0 cannot come from a record that was sent and
     /// consumed between the two questions.
     async fn try_look(&mut self) -> Result<Look, LookError> {
-        let Topology { told_by, leaders } = self.topology().await?;
+        let Topology { told_by, mut leaders } = topology::ask(&mut self.bootstrap, &mut self.peers).await?;
+        leaders.retain(|(topic, _), _| is_of_the_system(topic));
+        let told_by = *told_by.first().ok_or(WireError::NoBrokers)?;
         let mut committed = Vec::new();
         for consumer in self.consumers.clone() {
             let partitions: Vec<_> =
@@ -107,32 +117,20 @@ impl Lag {
                 }
             }
             for ((topic, partition), offset) in offsets {
-                let lag = ends.get(&(topic.clone(), partition)).map_or(0, |end| end - offset);
+                let lag = ends.get(&(topic.clone(), partition)).map_or(0, |end| end.written - offset);
                 look.counters.insert((format!("{group} {topic}"), partition), offset);
                 if lag > 0 {
                     look.waiting.push(Waiting::Lag { group: group.clone(), topic, partition, lag });
                 }
             }
         }
-        look.counters.extend(ends);
-        Ok(look)
-    }
-
-    /// Asks the first broker that answers for all topics. The next look begins with it: a paused one costs a long wait.
-    async fn topology(&mut self) -> Result<Topology, WireError> {
-        let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
-        let mut refusal = WireError::NoBrokers;
-        for index in 0..self.bootstrap.len() {
-            let broker = self.bootstrap[index];
-            match self.peer(broker).ask(&request).await {
-                Ok(answer) => {
-                    self.bootstrap.swap(0, index);
-                    return Ok(Topology { told_by: broker, leaders: leaders(&answer) });
-                }
-                Err(error) => refusal = error,
+        for ((topic, partition), end) in ends {
+            if end.is_open {
+                look.waiting.push(Waiting::OpenTransaction { topic: topic.clone(), partition });
             }
+            look.counters.insert((topic, partition), end.written);
         }
-        Err(refusal)
+        Ok(look)
     }
 
     /// What `group` has committed in the given partitions, 0 where it has committed nothing.
@@ -140,8 +138,8 @@ impl Lag {
         &mut self,
         told_by: SocketAddrV4,
         group: &str,
-        partitions: &[(String, i32)],
-    ) -> Result<BTreeMap<(String, i32), i64>, WireError> {
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<Partition, i64>, WireError> {
         let mut offsets = BTreeMap::new();
         if partitions.is_empty() {
             return Ok(offsets);
@@ -180,43 +178,58 @@ impl Lag {
         Ok(self.coordinators.entry(group.to_owned()).insert_entry(coordinator).into_mut())
     }
 
-    /// The high watermark of every partition, one question per leader.
-    async fn ends(
-        &mut self,
-        leaders: &BTreeMap<(String, i32), Option<SocketAddrV4>>,
-    ) -> Result<BTreeMap<(String, i32), i64>, LookError> {
-        let mut by_leader: BTreeMap<SocketAddrV4, Vec<(String, i32)>> = BTreeMap::new();
-        for ((topic, partition), leader) in leaders {
-            let leader = leader.ok_or_else(|| LookError::NoLeader { topic: topic.clone(), partition: *partition })?;
-            by_leader.entry(leader).or_default().push((topic.clone(), *partition));
+    /// How far every partition goes.
+    async fn ends(&mut self, leaders: &BTreeMap<Partition, Leader>) -> Result<BTreeMap<Partition, End>, LookError> {
+        let mut by_leader: BTreeMap<SocketAddrV4, Vec<(Partition, i32)>> = BTreeMap::new();
+        for ((topic, partition), Leader { epoch, address }) in leaders {
+            let address = address.ok_or_else(|| LookError::NoLeader { topic: topic.clone(), partition: *partition })?;
+            by_leader.entry(address).or_default().push(((topic.clone(), *partition), *epoch));
         }
         let mut ends = BTreeMap::new();
         for (leader, partitions) in by_leader {
-            let topics = by_topic(&partitions)
-                .into_iter()
-                .map(|(topic, partitions)| {
-                    let partitions = partitions
-                        .into_iter()
-                        .map(|partition| {
-                            ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(LATEST)
-                        })
-                        .collect();
-                    ListOffsetsTopic::default().with_name(topic_name(&topic)).with_partitions(partitions)
-                })
-                .collect();
-            let request = ListOffsetsRequest::default().with_replica_id(CLIENT).with_topics(topics);
-            let leader = self.peer(leader);
-            let answer = leader.ask(&request).await?;
-            for topic in &answer.topics {
-                for partition in &topic.partitions {
-                    let name = topic.name.to_string();
-                    let subject = format!("{name}[{}]", partition.partition_index);
-                    leader.check::<ListOffsetsRequest>(partition.error_code, &subject)?;
-                    ends.insert((name, partition.partition_index), partition.offset);
-                }
+            let written = self.offsets(leader, &partitions, Isolation::ReadUncommitted).await?;
+            // Asked later, so that what is decided meanwhile is not taken for open.
+            let decided = self.offsets(leader, &partitions, Isolation::ReadCommitted).await?;
+            for (partition, written) in written {
+                let is_open = decided.get(&partition).is_some_and(|decided| *decided < written);
+                ends.insert(partition, End { written, is_open });
             }
         }
         Ok(ends)
+    }
+
+    /// The next offset of each partition that this broker leads, in its own epoch: one that has been replaced and does
+    /// not know it refuses.
+    async fn offsets(
+        &mut self,
+        leader: SocketAddrV4,
+        partitions: &[(Partition, i32)],
+        isolation: Isolation,
+    ) -> Result<BTreeMap<Partition, i64>, WireError> {
+        let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+        for ((topic, partition), epoch) in partitions {
+            let asked = ListOffsetsPartition::default().with_partition_index(*partition).with_timestamp(LATEST);
+            topics.entry(topic).or_default().push(asked.with_current_leader_epoch(*epoch));
+        }
+        let topic = |(name, partitions): (&str, _)| {
+            ListOffsetsTopic::default().with_name(topic_name(name)).with_partitions(partitions)
+        };
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(CLIENT)
+            .with_isolation_level(isolation as i8)
+            .with_topics(topics.into_iter().map(topic).collect());
+        let leader = self.peer(leader);
+        let answer = leader.ask(&request).await?;
+        let mut offsets = BTreeMap::new();
+        for topic in &answer.topics {
+            for partition in &topic.partitions {
+                let name = topic.name.to_string();
+                let subject = format!("{name}[{}]", partition.partition_index);
+                leader.check::<ListOffsetsRequest>(partition.error_code, &subject)?;
+                offsets.insert((name, partition.partition_index), partition.offset);
+            }
+        }
+        Ok(offsets)
     }
 
     fn peer(&mut self, broker: SocketAddrV4) -> &mut Peer {
@@ -224,25 +237,13 @@ impl Lag {
     }
 }
 
-/// The leaders of all topics in an answer, Kafka's internal ones (`__…`) and the harness's own (`greenroom.…`) left out.
-fn leaders(answer: &MetadataResponse) -> BTreeMap<(String, i32), Option<SocketAddrV4>> {
-    let addresses: HashMap<_, _> =
-        brokers_of(answer).into_iter().map(|broker| (BrokerId(broker.node_id), broker.address)).collect();
-    let mut leaders = BTreeMap::new();
-    for topic in &answer.topics {
-        let name = topic.name.as_ref().map(|name| name.to_string()).unwrap_or_default();
-        if name.starts_with("__") || name.starts_with("greenroom.") {
-            continue;
-        }
-        for partition in &topic.partitions {
-            let leader = addresses.get(&partition.leader_id).copied();
-            leaders.insert((name.clone(), partition.partition_index), leader);
-        }
-    }
-    leaders
+/// Whether what a topic holds is news of the system: Kafka's internal ones (`__…`) and the harness's own
+/// (`greenroom.…`) are not.
+fn is_of_the_system(topic: &str) -> bool {
+    !topic.starts_with("__") && !topic.starts_with("greenroom.")
 }
 
-fn by_topic(partitions: &[(String, i32)]) -> BTreeMap<String, Vec<i32>> {
+fn by_topic(partitions: &[Partition]) -> BTreeMap<String, Vec<i32>> {
     let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
     for (topic, partition) in partitions {
         topics.entry(topic.clone()).or_default().push(*partition);

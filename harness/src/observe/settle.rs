@@ -11,19 +11,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Mutex;
 
 use super::lag::Lag;
-use super::{Endpoints, instances};
+use super::{Endpoints, instances, rows};
 use crate::attempts::Attempts;
+use crate::report;
 use crate::spec::{IdleSpec, SettleSpec};
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Longest wait for one answer over HTTP.
-const ANSWER: Duration = Duration::from_secs(2);
+/// Longest wait for one answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// Why the system cannot be said to be at rest.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,13 @@ pub enum Waiting {
         /// Records between the committed offset and the end.
         lag: i64,
     },
+    /// A record belongs to a transaction that is neither committed nor aborted.
+    OpenTransaction {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+    },
     /// A described topic does not exist (yet).
     NoTopic {
         /// Group that would read it.
@@ -112,6 +120,7 @@ impl fmt::Display for Waiting {
             Self::InFlight(count) => write!(f, "HTTP calls in flight: {count}"),
             Self::Rows { name, count } => write!(f, "{name}: {count}"),
             Self::Lag { group, topic, partition, lag } => write!(f, "group {group} lags {lag} on {topic}[{partition}]"),
+            Self::OpenTransaction { topic, partition } => write!(f, "a transaction is open in {topic}[{partition}]"),
             Self::NoTopic { group, topic } => {
                 write!(f, "group {group} reads topic {topic}, which does not exist")
             }
@@ -206,7 +215,7 @@ impl<'a> Eyes<'a> {
                     .map_err(|source| SettleError::Client { what: "kafka", source: Box::new(source) })?,
             ),
         };
-        let http = reqwest::Client::builder()
+        let http = crate::http::client()
             .timeout(ANSWER)
             .build()
             .map_err(|source| SettleError::Client { what: "http", source: Box::new(source) })?;
@@ -241,31 +250,10 @@ impl<'a> Eyes<'a> {
     }
 
     async fn look_at_rows(&self) -> Result<(Vec<Waiting>, Option<i64>), SettleError> {
-        let mut waiting = Vec::new();
-        let Some(pool) = &self.postgres else {
-            return Ok((waiting, None));
-        };
-        for (name, sql) in &self.queries.empty {
-            match sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql.as_str())).fetch_one(pool).await {
-                Ok(0) => {}
-                Ok(count) => waiting.push(Waiting::Rows { name: name.clone(), count }),
-                Err(error) => waiting.push(unanswered_unless_refused(name, error)?),
-            }
+        match &self.postgres {
+            Some(pool) => rows::look(pool, &self.queries.empty).await,
+            None => Ok((Vec::new(), None)),
         }
-        // The history may not be installed, so its presence is asked for in the same statement's place.
-        let installed = sqlx::query_scalar::<_, bool>("SELECT to_regclass('greenroom.transition') IS NOT NULL");
-        let transitions = match installed.fetch_one(pool).await {
-            Ok(true) => sqlx::query_scalar::<_, Option<i64>>("SELECT max(seq) FROM greenroom.transition")
-                .fetch_one(pool)
-                .await
-                .unwrap_or_default(),
-            Ok(false) => None,
-            Err(error) => {
-                waiting.push(unanswered_unless_refused("recorded transitions", error)?);
-                None
-            }
-        };
-        Ok((waiting, transitions))
     }
 
     async fn look_at_offsets(&self) -> (Vec<Waiting>, BTreeMap<(String, i32), i64>) {
@@ -295,26 +283,12 @@ impl<'a> Eyes<'a> {
                         waiting.push(Waiting::Busy { program: (*program).to_owned(), answer });
                     }
                 }
-                Err(error) => waiting.push(Waiting::Unanswered { what: format!("{program}: {error}") }),
+                Err(error) => {
+                    waiting.push(Waiting::Unanswered { what: format!("{program}: {}", report::chain(&error)) })
+                }
             }
         }
         waiting
-    }
-}
-
-/// A query that the database understood and refused stays refused; a connection may come back.
-fn unanswered_unless_refused(name: &str, source: sqlx::Error) -> Result<Waiting, SettleError> {
-    match source {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
-            Ok(Waiting::Unanswered { what: format!("postgres: {source}") })
-        }
-        // Class 57 and 53: the server is starting, stopping or out of connections.
-        sqlx::Error::Database(ref refusal)
-            if refusal.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53")) =>
-        {
-            Ok(Waiting::Unanswered { what: format!("postgres: {source}") })
-        }
-        _ => Err(SettleError::Query { name: name.to_owned(), source }),
     }
 }
 

@@ -17,8 +17,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::brokers::{self, Quiet};
 
-/// Longest wait for one answer of the brokers.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Longest wait for one answer of the brokers, which may stand still for many seconds where the machine does.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Longest wait for all records.
 const READING: Duration = Duration::from_secs(30);
 

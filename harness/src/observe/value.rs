@@ -39,7 +39,7 @@ impl Value {
     }
 }
 
-/// Parses an instant as RFC 3339, as PostgreSQL's ISO output or as ISO 8601 without zone (taken as UTC).
+/// Parses an instant as RFC 3339, as PostgreSQL's ISO output or as ISO 8601, also without zone (taken as UTC).
 /// A bare date is not an instant.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
@@ -51,7 +51,8 @@ pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.with_timezone(&Utc));
     }
-    if let Ok(time) = DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z") {
+    let zoned = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z"];
+    if let Some(time) = zoned.iter().find_map(|format| DateTime::parse_from_str(text, format).ok()) {
         return Some(time.with_timezone(&Utc));
     }
     ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
@@ -70,6 +71,7 @@ mod tests {
         for text in [
             "2030-05-01T12:00:00.250+02:00",
             "2030-05-01 10:00:00.25+00",
+            "2030-05-01T10:00:00.25+0000",
             "2030-05-01 10:00:00.250",
             "2030-05-01T10:00:00.250",
         ] {

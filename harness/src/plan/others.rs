@@ -1,7 +1,7 @@
 //! What a part runs in an image that others have made: the same settings as in ours, by the programs that are there.
 //!
-//! Programs are looked for when the container starts, where an image of that kind has them. A class archive fits only the
-//! JDK and the jars it was made with, so brokers do without; PostgreSQL makes its data directory there, because the
+//! Programs are looked for when the container starts, where an image of that kind has them. A class archive fits only
+//! the JDK and the jars it was made with, so brokers do without; PostgreSQL makes its data directory there, because the
 //! prepared one is of another version, perhaps.
 //!
 //! Deliberately absent: entry points. Each image has its own, and none of them ends with an environment as ours do.
@@ -32,7 +32,8 @@ fn chosen<'a>(image: &'a Option<PartImage>, site: &Site) -> Option<&'a PartImage
     image.as_ref().filter(|_| site.runtime == Runtime::Docker)
 }
 
-/// Puts brokers of these properties files into the image for them, if there is one; `unpacks` says where native libraries go.
+/// Puts brokers of these properties files into the image for them, if there is one; `unpacks` says where native
+/// libraries go.
 pub(super) fn kafka(
     part: Part,
     unpacks: String,

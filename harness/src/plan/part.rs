@@ -260,7 +260,8 @@ pub(super) fn links(spec: &Spec, parts: &[Part], site: &Site) -> Vec<PlannedLink
         .collect()
 }
 
-/// Where brokers and stores listen. Links are the supervisor's, so brokers find those between them in its own network only.
+/// Where brokers and stores listen. Links are the supervisor's, so brokers find those between them in its own network
+/// only.
 pub(super) fn network(spec: &Spec, runtime: Runtime) -> Network {
     let linked = spec.kafka.as_ref().is_some_and(|kafka| are_linked(spec, kafka));
     match runtime {

@@ -2,10 +2,12 @@
 //!
 //! Names: `address`, `environment`, `directory`; `kafka.host`, `kafka.port` (of the first broker), `kafka.brokers`
 //! (comma list); `postgres.host`, `.port`, `.user`, `.password`, `.database`, `.url`; `redis.host`, `.port`, `.url`;
-//! `PROGRAM.host`, `.port`, `.url`; and, for a program itself, `port` and `bind` (the address that it listens on). `{{` and `}}` stand for the braces.
+//! `PROGRAM.host`, `.port`, `.url`; and, for a program itself, `port` and `bind` (the address that it listens on).
+//! `{{` and `}}` stand for the braces.
 
 use std::collections::BTreeMap;
 
+use super::database_url::database_url;
 use super::{PlanError, Site, instance_name};
 use crate::spec::Spec;
 
@@ -33,6 +35,7 @@ impl Names {
         }
         if let Some(postgres) = &spec.postgres {
             let (user, password, database) = (&postgres.user, &postgres.password, &postgres.database);
+            let server = format!("{address}:{}", postgres.port);
             add(
                 "postgres",
                 &[
@@ -40,7 +43,7 @@ impl Names {
                     ("user", user.clone()),
                     ("password", password.clone()),
                     ("database", database.clone()),
-                    ("url", format!("postgres://{user}:{password}@{address}:{}/{database}", postgres.port)),
+                    ("url", database_url(user, Some(password), &server, database)),
                 ],
             );
         }

@@ -109,7 +109,7 @@ fn a_description_that_was_changed_is_checked_again() {
     plan(&spec, Scope::Everything);
     spec.links = Links::All;
     let error = Plan::new(&spec, Scope::Everything, &toolchain(), site()).expect_err("there are no such ports");
-    assert!(error.to_string().contains("kafka among brokers: a port lies outside 1 to 65535"), "{error}");
+    assert!(error.to_string().contains("kafka among brokers: port 65600 lies outside 1 to 65535"), "{error}");
     assert_eq!(spec.ports(Scope::Infrastructure).iter().filter(|port| **port >= 65_400).count(), 6);
 }
 

@@ -1,5 +1,6 @@
 //! The last lines of a part's log, for the message of a failed start.
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -11,7 +12,16 @@ const BYTES_READ: u64 = 64 * 1024;
 /// The last 20 lines of a log; says so where there are none.
 #[must_use]
 pub fn last_lines(log: &Path) -> String {
-    match tail(log) {
+    told(File::open(log).and_then(|mut log| tail(&mut log)))
+}
+
+/// The same of a log that is open, wherever it lies by now.
+pub(crate) fn last_lines_of(log: &mut File) -> String {
+    told(tail(log))
+}
+
+fn told(tail: std::io::Result<String>) -> String {
+    match tail {
         Ok(text) if text.trim().is_empty() => "(it logged nothing)".to_owned(),
         Ok(text) => {
             let lines: Vec<_> = text.lines().collect();
@@ -21,8 +31,7 @@ pub fn last_lines(log: &Path) -> String {
     }
 }
 
-fn tail(log: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(log)?;
+fn tail(file: &mut File) -> std::io::Result<String> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(BYTES_READ)))?;
     let mut bytes = Vec::new();

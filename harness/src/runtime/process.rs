@@ -250,7 +250,8 @@ impl Processes {
         }
     }
 
-    /// Says that files or a container are being made for a part, until the answer is dropped; `None` when nothing more may start.
+    /// Says that files or a container are being made for a part, until the answer is dropped; `None` when nothing more
+    /// may start.
     pub(crate) fn prepare(self: &Arc<Self>) -> Option<Preparing> {
         let registry = self.lock();
         if registry.closed {

@@ -34,13 +34,23 @@ pub(super) async fn postgres(
         PgConnection::connect_with(&options).await.map_err(|error| format!("PostgreSQL refuses: {error}"))
     })
     .await?;
+    let begun = Instant::now();
+    let made = tokio::time::timeout_at(deadline.into(), make(&mut connection, user, database)).await;
+    made.unwrap_or_else(|_| {
+        let missing = format!("PostgreSQL has not made the role {user} and the database {database}");
+        Err(Waited { missing, waited: begun.elapsed() })
+    })
+}
+
+/// Makes the role and the database of the system.
+async fn make(connection: &mut PgConnection, user: &str, database: &str) -> Result<(), Waited> {
     let (role, name) = (quoted(user), quoted(database));
     let mut statements = Vec::new();
     // Both are there already when the server is started again.
-    if !exists(&mut connection, "SELECT count(*) FROM pg_roles WHERE rolname = $1", user).await? {
+    if !exists(connection, "SELECT count(*) FROM pg_roles WHERE rolname = $1", user).await? {
         statements.push(format!("CREATE ROLE {role} LOGIN SUPERUSER"));
     }
-    if !exists(&mut connection, "SELECT count(*) FROM pg_database WHERE datname = $1", database).await? {
+    if !exists(connection, "SELECT count(*) FROM pg_database WHERE datname = $1", database).await? {
         // FILE_COPY is three times as fast as the default here: the template is tiny and nothing is synced.
         statements.push(format!("CREATE DATABASE {name} OWNER {role} STRATEGY FILE_COPY"));
     }

@@ -3,6 +3,8 @@
 //! `PR_SET_PDEATHSIG` fires when the *thread* that spawned a process ends and is cleared by a change of user
 //! (prctl(2)), so all spawning happens on the supervisor's main thread, and the signal is set last before `exec`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -75,18 +77,23 @@ impl Spawner {
         (Self(sender), SpawnLoop(receiver))
     }
 
-    /// Starts a part as one of `processes`.
+    /// Starts a part as one of `processes`; beside its own variables it has those `inherited`.
     ///
     /// The process is registered before this returns, also when the caller has been cancelled meanwhile:
     /// nothing can be started that a teardown does not see.
     ///
     /// # Errors
     /// The operating system refuses, or the environment is being taken away.
-    pub async fn spawn(&self, part: &Part, processes: &Arc<Processes>) -> Result<(), SpawnError> {
+    pub async fn spawn(
+        &self,
+        part: &Part,
+        inherited: &Inherited,
+        processes: &Arc<Processes>,
+    ) -> Result<(), SpawnError> {
         let (answer, answered) = oneshot::channel();
-        let (part, processes) = (part.clone(), Arc::clone(processes));
+        let (part, inherited, processes) = (part.clone(), inherited.clone(), Arc::clone(processes));
         let job: Job = Box::new(move || {
-            let spawned = processes.add(&part.name, || run(&part));
+            let spawned = processes.add(&part.name, || run(&part, &inherited));
             // The caller may have gone; the process is registered all the same.
             let _ = answer.send(spawned);
         });
@@ -107,7 +114,7 @@ impl SpawnLoop {
 }
 
 /// Runs one process in a session of its own, its output appended to its log.
-fn run(part: &Part) -> Result<tokio::process::Child, SpawnError> {
+fn run(part: &Part, inherited: &Inherited) -> Result<tokio::process::Child, SpawnError> {
     let open = || std::fs::OpenOptions::new().create(true).append(true).open(&part.log);
     let log_error = |source| SpawnError::Log { path: part.log.clone(), source };
     let output = open().map_err(log_error)?;
@@ -115,7 +122,7 @@ fn run(part: &Part) -> Result<tokio::process::Child, SpawnError> {
     let program = part.command.first().map(String::as_str).unwrap_or_default();
     let mut command = std::process::Command::new(program);
     command.args(&part.command[1.min(part.command.len())..]);
-    command.env_clear().envs(inherited()).envs(&part.variables).current_dir(&part.directory);
+    command.env_clear().envs(inherited).envs(&part.variables).current_dir(&part.directory);
     command.stdout(Stdio::from(output)).stderr(Stdio::from(errors));
     // The launcher of Kafka ends when its input closes; everything else has none.
     command.stdin(if part.kind == Kind::Kafka { Stdio::piped() } else { Stdio::null() });
@@ -152,6 +159,12 @@ pub(crate) fn stop_signal(kind: &Kind) -> Signal {
 /// The variables that a part inherits; all others are planned.
 pub(crate) const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
-fn inherited() -> impl Iterator<Item = (&'static str, String)> {
-    INHERITED.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
+/// What a part inherits: from whoever asks for the environment, and not from whoever started the supervisor. Values
+/// need not be UTF-8.
+pub type Inherited = BTreeMap<String, OsString>;
+
+/// What parts inherit from this process.
+#[must_use]
+pub fn inherited() -> Inherited {
+    INHERITED.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?))).collect()
 }

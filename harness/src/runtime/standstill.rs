@@ -45,7 +45,8 @@ mod tests {
 
     use super::*;
 
-    /// Goal: a process that goes on is not taken for one that stands still, nor one that has ended for one that goes on.
+    /// Goal: a process that goes on is not taken for one that stands still, nor one that has ended for one that goes
+    /// on.
     #[test]
     fn what_was_stopped_stands_still_and_what_goes_on_does_not() {
         let mut busy =

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::process::Processes;
-use super::spawn::{self, SpawnError, Spawner};
+use super::spawn::{self, Inherited, SpawnError, Spawner};
 use super::{evidence, readiness};
 use crate::docker::{Containers, EngineError};
 use crate::observe::history;
@@ -29,6 +29,8 @@ pub trait Progress: Send + Sync {
     fn started(&self, part: &str);
     /// The part's first real operation would succeed; `took` is counted from its start.
     fn ready(&self, part: &str, took: Duration);
+    /// Brokers and stores are ready, and only programs are waited for: perhaps for a person who starts one.
+    fn infrastructure_ready(&self);
 }
 
 /// What a start needs beside its plan.
@@ -37,6 +39,8 @@ pub struct Starter<'a> {
     pub spawner: &'a Spawner,
     /// Starts containers, where parts are any.
     pub containers: Option<&'a Arc<Containers>>,
+    /// What processes find beside their own variables.
+    pub inherited: &'a Inherited,
     /// Takes the processes.
     pub processes: &'a Arc<Processes>,
     /// Is told of every step.
@@ -131,6 +135,7 @@ impl Starter<'_> {
                 // The brokers failed, and their error is the one to tell.
                 std::future::pending::<()>().await;
             }
+            self.progress.infrastructure_ready();
             try_join_all(programs.into_iter().map(|part| self.start_part(part))).await
         };
         tokio::try_join!(self.start_kafka(plan, &brokers, warmed), rest)?;
@@ -216,7 +221,7 @@ impl Starter<'_> {
                 let spawning = tokio::time::timeout_at(self.deadline.into(), containers.spawn(part, self.processes));
                 spawning.await.unwrap_or_else(|_| Err(EngineError::Late { what: part.name.clone() }.into()))
             }
-            None => self.spawner.spawn(part, self.processes).await,
+            None => self.spawner.spawn(part, self.inherited, self.processes).await,
         };
         spawned.map_err(|source| match source {
             SpawnError::Ended(status) => StartError::Exited {
@@ -232,20 +237,22 @@ impl Starter<'_> {
     }
 
     async fn record_transitions(&self, plan: &Plan, history: &[HistorySpec]) -> Result<(), StartError> {
-        let database = plan.parts.iter().find_map(|part| match &part.kind {
-            Kind::Postgres { database, user } => {
-                Some(format!("postgres://{user}@{}/{database}?sslmode=disable", part.addresses[0]))
-            }
-            Kind::Kafka | Kind::Redis | Kind::Program { .. } => None,
-        });
         // Without the system under test its tables need not exist yet.
         let complete = plan.parts.iter().any(|part| matches!(part.kind, Kind::Program { under_test: true, .. }));
-        match database.filter(|_| complete && !history.is_empty()) {
+        match plan.database_url().filter(|_| complete && !history.is_empty()) {
             Some(url) => {
                 let failed = |source| StartError::History { source };
                 let database = |source| failed(history::HistoryError::Database { action: "connect", source });
-                let pool = sqlx::PgPool::connect(&url).await.map_err(database)?;
-                history::install(&pool, history).await.map_err(failed)
+                let installing = async {
+                    let pool = sqlx::PgPool::connect(&url).await.map_err(database)?;
+                    history::install(&pool, history).await.map_err(failed)
+                };
+                // A trigger waits for whoever holds a lock on its table, and PostgreSQL sets no limit to that.
+                let installed = tokio::time::timeout_at(self.deadline.into(), installing).await;
+                installed.unwrap_or_else(|_| {
+                    let tables: BTreeSet<_> = history.iter().map(|described| described.table.as_str()).collect();
+                    Err(StartError::HistoryLate { tables: tables.into_iter().collect::<Vec<_>>().join(" or ") })
+                })
             }
             None => Ok(()),
         }

@@ -13,8 +13,14 @@ use nix::unistd::Pid;
 /// Processes of other users are not readable and so never found. Linux only: it reads `/proc` (proc(5)).
 #[must_use]
 pub fn carriers(variable: &str, value: &str) -> Vec<i32> {
+    pids().filter(|pid| carries(*pid, variable, value)).collect()
+}
+
+/// Whether the environment of a process has `variable=value`; not so where it cannot be read.
+pub(crate) fn carries(pid: i32, variable: &str, value: &str) -> bool {
     let mark = format!("{variable}={value}");
-    pids().filter(|pid| carries(*pid, mark.as_bytes())).collect()
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
 }
 
 /// Programs that write their title over their environment, so that [`carriers`] does not find them.
@@ -43,9 +49,4 @@ pub fn signal_each(pids: &[i32], signal: Signal) {
 fn pids() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-}
-
-fn carries(pid: i32, mark: &[u8]) -> bool {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark)
 }

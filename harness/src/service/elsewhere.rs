@@ -1,15 +1,16 @@
 //! A service that somebody starts by hand, such as in a debugger: what takes its place in the environment.
 //!
 //! A process of ours writes the variables of its environment to a file, waits until something listens at the service's
-//! address that was started after that, and hands connections on. What was started before belongs to another environment,
-//! and so does what was started anew with the variables of before: a verdict about it would be about whatever happened
-//! there.
+//! address that was started after that, and hands connections on. What was started before belongs to another
+//! environment, and so does what was started anew with the variables of before: a verdict about it would be about
+//! whatever happened there.
 //!
 //! Deliberately absent: services of other machines, of which nobody here could tell when they were started; and their
 //! life: what would have to end or start such a service is told to be impossible.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -111,7 +112,7 @@ impl Elsewhere {
     /// The file cannot be written, the service was not started in time, or nobody can listen at `place`.
     pub async fn stand_in(&self, place: SocketAddrV4, say: impl Fn(&str)) -> Result<Infallible, ElsewhereError> {
         let since = Process::myself()?.stat()?.starttime;
-        let variables = self.variables_of(std::env::vars());
+        let variables = self.variables_of(std::env::vars_os());
         self.write(&variables)?;
         loop {
             let mut told = String::new();
@@ -178,8 +179,10 @@ impl Elsewhere {
     }
 
     /// Those of an environment's variables that are the service's, at its own address.
-    fn variables_of(&self, all: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
-        let mut variables: BTreeMap<_, _> = all.filter(|(name, _)| !INHERITED.contains(&name.as_str())).collect();
+    fn variables_of(&self, all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
+        // What is planned is text; what is inherited need not be.
+        let text = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut variables: BTreeMap<_, _> = text.filter(|(name, _)| !INHERITED.contains(&name.as_str())).collect();
         for (name, value) in [("HOST", self.at.ip().to_string()), ("PORT", self.at.port().to_string())] {
             variables.entry(name.to_owned()).and_modify(|known| *known = value);
         }
@@ -241,6 +244,8 @@ fn listening_at(at: SocketAddr) -> Result<HashSet<u64>, ProcError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -263,7 +268,8 @@ mod tests {
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// Goal: what was started before the environment, and what was started anew for another one, is not taken for its service.
+    /// Goal: what was started before the environment, and what was started anew for another one, is not taken for its
+    /// service.
     #[test]
     fn a_service_is_one_of_the_environment_or_is_not_taken_for_it() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -315,7 +321,9 @@ mod tests {
         let file = directory.path().join("below/service.env");
         let elsewhere = elsewhere("127.0.0.1:8080".parse().expect("an address"), file.clone());
         let all = [("PATH", "/bin"), (ENVIRONMENT_VARIABLE, "shop-1-1"), ("PORT", "3000"), ("DB_HOST", "127.18.4.7")];
-        elsewhere.write(&elsewhere.variables_of(named(&all).into_iter())).expect("there is room");
+        let all = named(&all).into_iter().map(|(name, value)| (name.into(), value.into()));
+        let all = all.chain([("LANG".into(), OsString::from_vec(b"\xff".to_vec()))]);
+        elsewhere.write(&elsewhere.variables_of(all)).expect("there is room");
         let text = std::fs::read_to_string(&file).expect("it is written");
         assert_eq!(text, format!("{HEAD} shop-1-1\nDB_HOST=127.18.4.7\nPORT=8080\n"));
     }

@@ -76,13 +76,11 @@ fn key_lines(names: &mut Names<'_>, OrderedKey { key, members }: &OrderedKey<'_>
             lines.push(format!("  {}", names.bytes(&key_path(names, key, "value"), text.as_bytes())));
         }
         Content::Hash(fields) => {
-            for (field, value) in fields {
-                let path = key_path(names, key, field);
-                if names.is_hidden(&path) {
-                    continue;
-                }
-                let shown = names.bytes(&path, value.as_bytes());
-                lines.push(format!("  {field}: {}", if shown.is_empty() { quoted("") } else { shown }));
+            let path = |names: &Names<'_>, field: &str| key_path(names, key, field);
+            let seen = fields.iter().filter(|(field, _)| !names.is_hidden(&path(names, field))).collect();
+            // A field's name may hold an id, and then its place among the others says nothing.
+            for field in by_shape(names, seen, |names, field| field_line(names, key, field)) {
+                lines.push(field_line(names, key, &field));
             }
         }
         Content::List(items) => {
@@ -100,6 +98,14 @@ fn key_lines(names: &mut Names<'_>, OrderedKey { key, members }: &OrderedKey<'_>
         Content::Other(_) => {}
     }
     lines
+}
+
+/// One field of a hash.
+fn field_line(names: &mut Names<'_>, key: &Key, (field, value): &(&String, &String)) -> String {
+    let path = key_path(names, key, field);
+    let shown = names.bytes(&path, value.as_bytes());
+    let field = text::scan(names, &path, field);
+    format!("  {field}: {}", if shown.is_empty() { quoted("") } else { shown })
 }
 
 /// Where a field of a key stands, ids in the key's name replaced by their kind: `redis.queue:{token}.status`.

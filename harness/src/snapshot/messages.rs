@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::Section;
 use super::names::{Id, Names, quoted};
 use super::order::{by_shape, natural};
+use super::text;
 use crate::observe::journal::Journal;
 use crate::observe::topics::{Record, Topic};
 use crate::spec::ObserveSpec;
@@ -112,8 +113,8 @@ fn group_lines(names: &mut Names<'_>, topic: &Topic, integers: bool, group: &Gro
             if names.is_hidden(&path) {
                 continue;
             }
-            let value = value.as_ref().map_or("null".to_owned(), |value| names.bytes(&path, value));
-            line.push_str(&format!(" [{name}: {value}]"));
+            let value = value.as_ref().map_or("(null)".to_owned(), |value| names.bytes(&path, value));
+            line.push_str(&format!(" [{}: {value}]", text::scan(names, &path, name)));
         }
         lines.push(line);
     }
@@ -143,7 +144,8 @@ pub(super) struct OrderedJournal<'a> {
 
 /// Gathers the entries of each journal by story and gives their ids aliases.
 ///
-/// A journal is a list, or an object whose lists are a journal each; each other field of such an object is a list of one.
+/// A journal is a list, or an object whose lists are a journal each; each other field of such an object is a list of
+/// one.
 pub(super) fn order_journals<'a>(
     names: &mut Names<'_>,
     journals: &'a [Journal],

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde_json::Value as Json;
 
-use super::secret::is_jwt;
-use super::text::{self, Piece};
+use super::text;
 use crate::observe::value::{Value, parse_time};
 use crate::spec::ObserveSpec;
+use crate::spec::pattern::{self, Piece};
 
 /// Longest JSON that stands on one line: as much as a review shows without scrolling sideways.
 const LINE_CHARS_MAX: usize = 100;
@@ -49,7 +49,7 @@ impl<'a> Names<'a> {
             rules,
             volatile: &spec.volatile,
             hidden: &spec.hidden,
-            patterns: spec.patterns.iter().map(|pattern| text::parse_pattern(pattern)).collect(),
+            patterns: spec.patterns.iter().map(|pattern| pattern::parse(pattern)).collect(),
             addresses,
             hosts,
             taken_at,
@@ -237,7 +237,7 @@ impl<'a> Names<'a> {
         if self.is_volatile(path) {
             return "<varies>".to_owned();
         }
-        if let (Some(kind), false) = (self.kind(path), text.is_empty() || is_jwt(text)) {
+        if let (Some(kind), false) = (self.kind(path), text.is_empty() || text::holds_jwt(text)) {
             return self.id(kind, text);
         }
         if let Some(time) = parse_time(text) {

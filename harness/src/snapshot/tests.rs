@@ -170,6 +170,34 @@ fn a_token_is_never_shown_and_always_flagged() {
 }
 
 #[test]
+fn a_token_is_found_at_the_end_of_a_sentence_in_names_and_where_ids_stand() {
+    let mut leaking = observation();
+    let record = &mut leaking.topics[1].records[0];
+    record.headers = vec![("cause".into(), Some(Bytes::from(format!("cannot verify {JWT}.")))), (JWT.into(), None)];
+    let fields = [(JWT.to_owned(), "1".to_owned()), ("uuid".to_owned(), format!("Bearer {JWT}"))];
+    leaking.keys[0].content = Content::Hash(fields.into());
+    let rendered = render(&leaking, &spec());
+    assert!(!rendered.text.contains("eyJ"), "{}", rendered.text);
+    assert!(rendered.text.contains("[cause: cannot verify <jwt>.] [<jwt>: (null)]"), "{}", rendered.text);
+    assert_eq!(rendered.flags.len(), 4, "{:?}", rendered.flags);
+}
+
+#[test]
+fn ids_in_the_names_of_fields_are_aliases_in_an_order_that_is_the_contents() {
+    let hash = |ids: [&str; 2]| Key {
+        name: "waiting".into(),
+        content: Content::Hash(
+            ids.into_iter().zip(["first", "second"]).map(|(id, at)| (id.into(), at.into())).collect(),
+        ),
+        expires: false,
+    };
+    let document_of = |ids| document(&Observation { keys: vec![hash(ids)], ..empty() }, &spec());
+    let (one, other) = (document_of([TOKEN_A, TOKEN_B]), document_of([TOKEN_B, TOKEN_A]));
+    assert!(one.contains("first") && !one.contains(TOKEN_A), "{one}");
+    assert_eq!(one, other);
+}
+
+#[test]
 fn a_key_in_two_partitions_is_flagged() {
     let mut other = observation();
     other.topics[1].records[2].partition = 0;

@@ -3,29 +3,7 @@
 use super::names::{Names, is_uuid};
 use super::secret::is_jwt;
 use crate::observe::value::parse_time;
-
-/// A part of a pattern such as `queue:{token}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
-    /// Text that stands there.
-    Literal(&'a str),
-    /// An id of this kind.
-    Id(&'a str),
-}
-
-pub(super) fn parse_pattern(pattern: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    let mut rest = pattern;
-    while let Some((literal, (kind, after))) =
-        rest.split_once('{').and_then(|(literal, rest)| Some((literal, rest.split_once('}')?)))
-    {
-        pieces.extend([Piece::Literal(literal), Piece::Id(kind)]);
-        rest = after;
-    }
-    pieces.push(Piece::Literal(rest));
-    pieces.retain(|piece| *piece != Piece::Literal(""));
-    pieces
-}
+use crate::spec::pattern::Piece;
 
 /// Replaces what has a meaning inside `text`, from left to right; only at the beginning of a word.
 pub(super) fn scan(names: &mut Names<'_>, path: &str, text: &str) -> String {
@@ -48,8 +26,10 @@ pub(super) fn scan(names: &mut Names<'_>, path: &str, text: &str) -> String {
 /// What stands at the beginning of `rest`: its replacement and its length in bytes.
 fn recognise(names: &mut Names<'_>, path: &str, rest: &str) -> Option<(String, usize)> {
     let word = run(rest, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    if is_jwt(word) {
-        return Some((names.jwt(path), word.len()));
+    // The end of a sentence is none of a token's.
+    let token = word.trim_end_matches('.');
+    if is_jwt(token) {
+        return Some((names.jwt(path), token.len()));
     }
     if let Some(found) = recognise_pattern(names, rest) {
         return Some(found);
@@ -94,6 +74,12 @@ fn recognise_pattern(names: &mut Names<'_>, rest: &str) -> Option<(String, usize
         }
     }
     Some((shown, length))
+}
+
+/// Whether a JWT stands in `text` as a word of its own.
+pub(super) fn holds_jwt(text: &str) -> bool {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+        .any(|word| is_jwt(word.trim_matches('.')))
 }
 
 /// The described pattern that `text` follows as a whole, as it is described; else `text`.
@@ -166,24 +152,17 @@ fn run(text: &str, wanted: impl Fn(u8) -> bool) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pattern_is_literals_and_kinds() {
-        assert_eq!(
-            parse_pattern("desk:{desk}/of/{user}"),
-            [Piece::Literal("desk:"), Piece::Id("desk"), Piece::Literal("/of/"), Piece::Id("user")]
-        );
-    }
+    use crate::spec::pattern;
 
     #[test]
     fn an_id_in_a_pattern_ends_where_the_next_literal_begins() {
-        let pattern = parse_pattern("order-{order}-of-{user}");
+        let pattern = pattern::parse("order-{order}-of-{user}");
         assert_eq!(match_pattern(&pattern, "order-12-of-7, please"), Some(vec!["12", "7"]));
         assert_eq!(match_pattern(&pattern, "order-of-7"), None);
     }
 
     #[test]
     fn a_sentence_is_no_id() {
-        assert_eq!(match_pattern(&parse_pattern("order {order}"), "order not found"), None);
+        assert_eq!(match_pattern(&pattern::parse("order {order}"), "order not found"), None);
     }
 }

@@ -1,8 +1,9 @@
 //! The part of a description that says when a system is at rest and what is written down of it.
 //!
 //! A *path* below is `container.field.field…`: the container is a table, a topic, a program with a
-//! journal, or `redis.` with a key (as its pattern has it, such as `redis.queue:{token}`); the fields are a column, then the fields of a JSON document (positions in lists do not
-//! count). `*.field` means any path that ends in that field.
+//! journal, or `redis.` with a key (as its pattern has it, such as `redis.queue:{token}`); the fields are a column,
+//! then the fields of a JSON document (positions in lists do not count). `*.field` means any path that ends in that
+//! field.
 
 use std::collections::BTreeMap;
 

@@ -29,13 +29,13 @@ fn unfinished_toml_names_line_and_column() {
 
 #[test]
 fn replication_beyond_the_brokers_is_refused() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\nbrokers = 1\nreplication = 3\n"), @"wrong description environment.toml:4:1: `replication` is 3; expected 1 to 1 (the brokers)");
+    insta::assert_snapshot!(complaint("name = \"x\"\n[kafka]\nbrokers = 1\nreplication = 3\n"), @"wrong description environment.toml:4:15: `replication` is 3; expected 1 to 1 (the brokers)");
 }
 
 #[test]
 fn a_topic_described_twice_is_refused() {
     let text = "name = \"x\"\n[kafka]\ntopics = [{ name = \"t\" }, { name = \"t\" }]\n";
-    insta::assert_snapshot!(complaint(text), @r#"wrong description environment.toml:3:20: topic "t": it is described twice"#);
+    insta::assert_snapshot!(complaint(text), @r#"wrong description environment.toml:3:36: topic "t": it is described twice"#);
 }
 
 #[test]
@@ -55,13 +55,40 @@ fn the_last_port_is_a_port_and_the_one_behind_it_is_told() {
     };
     let spec = super::read_str(Path::new("environment.toml"), &program(1)).expect("a right description");
     assert_eq!(spec.ports(Scope::Everything), [65535]);
-    assert!(complaint(&program(2)).ends_with("p: a port lies outside 1 to 65535"));
-    assert!(complaint("name = \"x\"\n[kafka]\nport = 65500\n").ends_with("a port lies outside 1 to 65535"));
+    assert!(
+        complaint(&program(2)).ends_with(":5:8: p: port 65536 lies outside 1 to 65535"),
+        "{}",
+        complaint(&program(2))
+    );
+    let controllers = complaint("name = \"x\"\n[kafka]\nport = 65500\n");
+    assert!(controllers.ends_with(":3:8: kafka's controllers: port 65600 lies outside 1 to 65535"), "{controllers}");
 }
 
 #[test]
 fn a_program_needs_a_binary_or_a_command() {
-    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @r#"wrong description environment.toml:3:8: program "p": expected one of `binary`, `command` and `image`"#);
+    insta::assert_snapshot!(complaint("name = \"x\"\n[[programs]]\nname = \"p\"\nport = 80\n"), @r#"wrong description environment.toml:2:1: program "p": expected one of `binary`, `command` and `image`"#);
+}
+
+#[test]
+fn what_is_wrong_is_told_where_it_stands_and_not_where_the_same_word_stands() {
+    let programs = "name = \"shop\"\n[[programs]]\nname = \"bank\"\nbinary = \"b\"\nport = 80\n\
+                    [[programs]]\nname = \"shop\"\nbinary = \"s\"\nport = 81\n";
+    insta::assert_snapshot!(complaint(&format!("{programs}instances = 0\n")), @r#"wrong description environment.toml:10:13: program "shop": expected at least one instance"#);
+    insta::assert_snapshot!(complaint(&programs.replace("81", "0")), @"wrong description environment.toml:9:8: shop: port 0 lies outside 1 to 65535");
+    insta::assert_snapshot!(complaint(&format!("{programs}ready = \"health\"\n")), @r#"wrong description environment.toml:10:9: program "shop": "health" is no path that begins with `/`"#);
+    let second = "instances = 2\n[[programs]]\nname = \"shop-2\"\nbinary = \"s\"\nport = 90\n";
+    insta::assert_snapshot!(complaint(&format!("{programs}{second}")), @r#"wrong description environment.toml:12:8: program "shop-2": shop-2 is described twice; the second instance of `shop` is called `shop-2`"#);
+}
+
+#[test]
+fn what_is_observed_has_a_meaning() {
+    let told = |text: &str| complaint(&format!("name = \"x\"\n{text}\n"));
+    insta::assert_snapshot!(told("[observe]\npatterns = [\"a-{a}\", \"{a}{b}\"]"), @r#"wrong description environment.toml:3:22: pattern "{a}{b}": expected a text between two ids, which says where the first ends"#);
+    insta::assert_snapshot!(told("[observe]\npatterns = [\"\"]"), @r#"wrong description environment.toml:3:13: pattern "": expected at least one `{kind of id}`"#);
+    insta::assert_snapshot!(told("[observe]\ntables = [\"goods\"]\nunordered = [\"good\"]"), @r#"wrong description environment.toml:4:14: table "good" is not among `tables`"#);
+    insta::assert_snapshot!(told("[observe]\nstories = [\"event\"]\npatterns = [\"of-{order}\"]"), @r#"wrong description environment.toml:3:12: "event" is no kind of id; those that `ids` and `patterns` name: order"#);
+    insta::assert_snapshot!(told("[observe.journals]\nbank = \"/journal\""), @r#"wrong description environment.toml:3:8: no program "bank" is described"#);
+    insta::assert_snapshot!(told("[settle]\nidle = [{ program = \"bank\", path = \"status\" }]"), @r#"wrong description environment.toml:3:9: program "bank": "status" is no path that begins with `/`"#);
 }
 
 #[test]

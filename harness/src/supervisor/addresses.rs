@@ -71,9 +71,37 @@ pub(super) enum AddressError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// Nobody may listen there, whatever the address.
+    #[error("failed to listen on port {port} of {address}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The address.
+        address: Ipv4Addr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// Every address that was tried belongs to another environment.
     #[error("{TRIES_MAX} loopback addresses in a row belong to other environments")]
     Exhausted,
+}
+
+impl AddressError {
+    /// What a person can do about it, where that is known.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::PortTaken { .. } => {
+                Some("end what holds the port, or give the part another `port` in the description")
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "ports below 1024 are root's: give the part another `port` in the description, or a service another by \
+                 `--service-port`",
+            ),
+            Self::Lock { .. } => Some("let everybody who uses this machine read and write it"),
+            Self::Exhausted => Some("end environments that nobody needs: `cargo xtask test-env status` shows yours"),
+            Self::Listen { .. } => None,
+        }
+    }
 }
 
 impl Addresses {
@@ -102,6 +130,16 @@ impl Addresses {
 
     /// Claims an address on which all of `ports` are free, and on its backstage all of `ports_backstage`.
     pub(super) fn claim(self: &Arc<Self>, ports: &[u16], ports_backstage: &[u16]) -> Result<Claim, AddressError> {
+        self.claim_where(ports, ports_backstage, |at| TcpListener::bind(at).map(drop))
+    }
+
+    /// Like [`Addresses::claim`], where `bind` says whether a port is free.
+    fn claim_where(
+        self: &Arc<Self>,
+        ports: &[u16],
+        ports_backstage: &[u16],
+        bind: impl Fn(SocketAddrV4) -> io::Result<()>,
+    ) -> Result<Claim, AddressError> {
         let mut last = AddressError::Exhausted;
         for tried in 1..=TRIES_MAX {
             let Some(claim) = self.lock_next() else { continue };
@@ -109,11 +147,14 @@ impl Addresses {
                 ports.iter().map(|port| SocketAddrV4::new(address, *port)).collect()
             };
             let wanted = [at(claim.address(), ports), at(claim.backstage(), ports_backstage)].concat();
-            let taken = wanted.into_iter().find_map(|at| TcpListener::bind(at).err().map(|source| (at, source)));
-            match taken {
+            let refused = wanted.into_iter().find_map(|at| bind(at).err().map(|source| (at, source)));
+            match refused {
                 None => return Ok(claim),
-                Some((at, source)) => {
+                Some((at, source)) if source.kind() == io::ErrorKind::AddrInUse => {
                     last = AddressError::PortTaken { port: at.port(), tried, address: *at.ip(), source };
+                }
+                Some((at, source)) => {
+                    return Err(AddressError::Listen { port: at.port(), address: *at.ip(), source });
                 }
             }
         }
@@ -172,4 +213,32 @@ impl Drop for Claim {
 
 fn count() -> u32 {
     (u32::from(*SECOND_OCTETS.end()) - u32::from(*SECOND_OCTETS.start()) + 1) * 256 * 254
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Goal: a port that is taken is looked for at other addresses; one that may not be had is told of at once.
+    #[test]
+    fn only_what_is_taken_is_looked_for_elsewhere() {
+        let addresses = Addresses::open(std::process::id()).expect("the lock file");
+        let asked = Cell::new(0);
+        let refused = |kind: io::ErrorKind| {
+            asked.set(0);
+            let refuse = |_| {
+                asked.set(asked.get() + 1);
+                Err(kind.into())
+            };
+            addresses.claim_where(&[80], &[], refuse).expect_err("it is refused")
+        };
+        let taken = refused(io::ErrorKind::AddrInUse);
+        assert!(matches!(taken, AddressError::PortTaken { port: 80, .. }), "{taken}");
+        assert!(asked.get() > 1);
+        let forbidden = refused(io::ErrorKind::PermissionDenied);
+        assert_eq!(asked.get(), 1);
+        assert!(forbidden.to_string().starts_with("failed to listen on port 80 of 127."), "{forbidden}");
+    }
 }

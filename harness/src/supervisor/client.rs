@@ -1,5 +1,6 @@
 //! The other side of the supervisor: finds or starts it, asks it, holds a lease.
 
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,13 +9,19 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::protocol::{Action, Event, Incoming, Order, Outgoing, Request, Summary, sides};
+use super::protocol::{Action, Event, Incoming, MessageError, Order, Outgoing, Request, Summary, sides};
 use super::state::{House, StateError, Workspace};
+use crate::attempts::Attempts;
 use crate::plan::Plan;
 use crate::report::Problem;
+use crate::runtime::{ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 
 /// How long a supervisor may take to begin.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long one that is ending may take to leave its house.
+const TAKEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Time between two tries to find or start one.
+const TRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Why the supervisor could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +40,18 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection to it broke.
-    #[error("lost the connection to the supervisor")]
+    #[error("lost the connection to the supervisor (if it has died, its log is {})", log.display())]
     Lost {
+        /// Where its log is kept.
+        log: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// What was to be said cannot be, or what it said was not understood.
+    #[error("failed to speak with the supervisor, which may be of another build")]
+    Speech {
+        /// The cause.
+        source: MessageError,
     },
     /// It could not do what it was asked.
     #[error("{0}")]
@@ -50,6 +65,8 @@ pub struct Connection {
     outgoing: Outgoing,
     /// Requests whose answers have not come yet: more than none where a caller was cancelled.
     unanswered: u32,
+    /// Where the supervisor lives.
+    house: House,
 }
 
 /// An environment on loan. It ends when this is dropped, released, or its process dies in any way.
@@ -87,8 +104,9 @@ pub async fn lease(
     order: Order,
     mut step: impl FnMut(&Event),
 ) -> Result<Lease, ClientError> {
-    let begun = Instant::now();
+    let mut attempts = Attempts::new(TRY_EVERY, Instant::now() + BEGIN_DEADLINE);
     loop {
+        let in_time = attempts.make(ready(())).await.is_some();
         let mut heard = false;
         let listen = |event: &Event| {
             heard = true;
@@ -96,10 +114,16 @@ pub async fn lease(
         };
         match Connection::open(workspace, binary).await?.lease(order.clone(), listen).await {
             // It was just ending, killed or for want of anyone who needed it: the next one is found or started.
-            Err(ClientError::Lost { .. }) if !heard && begun.elapsed() < BEGIN_DEADLINE => {}
+            Err(ClientError::Lost { source, .. }) if !heard && in_time && is_of_the_end(&source) => {}
             lease => return lease,
         }
     }
+}
+
+/// Whether the other side has just ended.
+fn is_of_the_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
 }
 
 impl Connection {
@@ -109,26 +133,29 @@ impl Connection {
     /// It cannot be started, or does not listen in time.
     pub async fn open(workspace: &Workspace, binary: &Path) -> Result<Self, ClientError> {
         let house = workspace.house(binary)?;
-        let begun = Instant::now();
+        let mut attempts = Attempts::new(TRY_EVERY, Instant::now() + TAKEN_DEADLINE);
         loop {
+            let in_time = attempts.make(ready(())).await.is_some();
             if let Ok(connection) = Self::to(&house).await {
                 return Ok(connection);
             }
             // One of several clients starts it; the others find it when they get the lock.
             let waiting = workspace.clone();
             let locking = tokio::task::spawn_blocking(move || waiting.lock_start());
-            let _lock = locking.await.map_err(|panic| ClientError::Lost { source: io::Error::other(panic) })??;
+            let _lock = locking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
             if let Ok(connection) = Self::to(&house).await {
                 return Ok(connection);
             }
-            match start(workspace, &house, binary).await {
-                Ok(()) => {}
+            let source = match start(workspace, &house, binary).await {
+                Ok(Begun::Listens) => continue,
                 // One that is just ending still holds its house.
-                Err(_) if begun.elapsed() < BEGIN_DEADLINE / 4 => {}
-                Err(source) => {
-                    return Err(ClientError::Start { binary: binary.to_owned(), log: house.log(), source });
-                }
-            }
+                Ok(Begun::IsTaken) if in_time => continue,
+                Ok(Begun::IsTaken) => io::Error::other("another one that does not answer still has its directory"),
+                Err(source) => source,
+            };
+            // Its watcher may have swept after it.
+            let log = Some(house.log()).filter(|log| log.exists()).unwrap_or_else(|| house.last_log());
+            return Err(ClientError::Start { binary: binary.to_owned(), log, source });
         }
     }
 
@@ -138,7 +165,13 @@ impl Connection {
     /// None listens there.
     pub async fn to(house: &House) -> io::Result<Self> {
         let (incoming, outgoing) = sides(UnixStream::connect(house.socket()).await?);
-        Ok(Self { incoming, outgoing, unanswered: 0 })
+        Ok(Self { incoming, outgoing, unanswered: 0, house: house.clone() })
+    }
+
+    /// Where the supervisor lives.
+    #[must_use]
+    pub fn house(&self) -> &House {
+        &self.house
     }
 
     /// Asks for an environment; `step` hears of every event until it is lent.
@@ -224,12 +257,24 @@ impl Connection {
     }
 
     async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
-        self.outgoing.send(request).await.map_err(|source| ClientError::Lost { source })
+        let sent = self.outgoing.send(request).await;
+        sent.map_err(|error| self.failed(error))
     }
 
     async fn receive(&mut self) -> Result<Event, ClientError> {
-        let event = self.incoming.next().await.map_err(|source| ClientError::Lost { source })?;
-        event.ok_or_else(|| ClientError::Lost { source: io::ErrorKind::UnexpectedEof.into() })
+        let event = self.incoming.next().await;
+        event.map_err(|error| self.failed(error))?.ok_or_else(|| self.lost(io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    fn failed(&self, error: MessageError) -> ClientError {
+        match error {
+            MessageError::Broken(source) => self.lost(source),
+            source => ClientError::Speech { source },
+        }
+    }
+
+    fn lost(&self, source: io::Error) -> ClientError {
+        ClientError::Lost { log: self.house.last_log(), source }
     }
 }
 
@@ -267,7 +312,7 @@ impl Lease {
     /// The connection broke.
     pub async fn summary(&mut self) -> Result<Summary, ClientError> {
         let mut summaries = self.connection.status().await?;
-        summaries.pop().ok_or_else(|| ClientError::Lost { source: io::ErrorKind::UnexpectedEof.into() })
+        summaries.pop().ok_or_else(|| self.connection.lost(io::ErrorKind::UnexpectedEof.into()))
     }
 
     /// Waits for what nobody asked for: a part that ends, or the environment that somebody else ends.
@@ -298,14 +343,29 @@ fn unexpected(event: &Event) -> ClientError {
     ClientError::Refused(Problem::new(format!("the supervisor answered something else: {event:?}")))
 }
 
-/// Starts a supervisor and waits until it says that it listens.
-async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Result<()> {
+/// How far a supervisor has come that was started.
+enum Begun {
+    /// It listens.
+    Listens,
+    /// Another one lives in its house, or is just leaving it.
+    IsTaken,
+}
+
+/// Starts a supervisor and waits until it says that it listens, or that it cannot live there yet.
+async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Result<Begun> {
     house.make().map_err(io::Error::other)?;
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(house.log())?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).read(true).open(house.log());
+    let mut log = match log {
+        // Somebody sweeps after a dead one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Begun::IsTaken),
+        log => log?,
+    };
     let mut command = tokio::process::Command::new(binary);
     command.arg("supervise").arg(house.path()).current_dir(&workspace.root);
     command.env(super::state::STATE_VARIABLE, workspace.base());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
+    // It is nobody's part: whoever starts it may run in an environment that ends before it.
+    command.env_remove(ENVIRONMENT_VARIABLE).env_remove(SUPERVISOR_VARIABLE);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log.try_clone()?));
     let mut supervisor = command.spawn()?;
     let Some(output) = supervisor.stdout.take() else {
         return Err(io::Error::other("its output cannot be read"));
@@ -313,9 +373,13 @@ async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Resul
     let mut line = String::new();
     let mut output = BufReader::new(output);
     tokio::time::timeout(BEGIN_DEADLINE, output.read_line(&mut line)).await??;
-    if line.trim() == "ready" {
-        return Ok(());
+    match line.trim() {
+        super::serve::LISTENS => Ok(Begun::Listens),
+        super::serve::IS_TAKEN => Ok(Begun::IsTaken),
+        _ => {
+            // By the open file: its watcher removes its house.
+            let said = crate::runtime::last_lines_of(&mut log);
+            Err(io::Error::other(format!("it ended at once; its last lines:\n{said}")))
+        }
     }
-    let said = crate::runtime::last_lines(&house.log());
-    Err(io::Error::other(format!("it ended at once; its last lines:\n{said}")))
 }

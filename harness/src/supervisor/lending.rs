@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::protocol::{Action, Event, Incoming, Order, Outgoing, PartSignal, Request, sides};
+use super::protocol::{Action, Event, Incoming, MessageError, Order, Outgoing, PartSignal, Request, sides};
 use super::serve::Server;
 use super::state::House;
+use super::taken_away::TakenAway;
 use super::tenancy::{SIGNAL_LIMIT, Tenancy};
 use crate::docker::{Containers, Engine, EngineError};
 use crate::link::LinkError;
@@ -25,28 +26,32 @@ const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `
 /// How long a client that reads nothing can keep its environment from its end.
 const TOLD_LIMIT: Duration = Duration::from_millis(100);
 
+/// What a client has said, or why it was not understood.
+type Asked = Result<Request, Problem>;
+
 impl Server {
     pub(super) async fn converse(self: &Arc<Self>, stream: UnixStream) {
         let (incoming, mut outgoing) = sides(stream);
         let mut requests = read_requests(incoming);
         while let Some(request) = requests.recv().await {
             let event = match request {
-                Request::Start(order) => {
+                Err(problem) => Event::Failed(problem),
+                Ok(Request::Start(order)) => {
                     Box::pin(self.lend(*order, &mut requests, &mut outgoing)).await;
                     return;
                 }
-                Request::Status => Event::Status(self.lock().values().map(|tenancy| tenancy.summary()).collect()),
-                Request::End { environment } => self.end(environment.as_deref()).await,
-                Request::Retire => {
+                Ok(Request::Status) => Event::Status(self.lock().values().map(|tenancy| tenancy.summary()).collect()),
+                Ok(Request::End { environment }) => self.end(environment.as_deref()).await,
+                Ok(Request::Retire) => {
                     self.retired.store(true, Ordering::Release);
                     self.changed.notify_one();
                     Event::Done
                 }
-                Request::Act { environment, action } => match self.find(environment.as_deref()) {
+                Ok(Request::Act { environment, action }) => match self.find(environment.as_deref()) {
                     Ok(tenancy) => self.act(&tenancy, action).await,
                     Err(problem) => Event::Failed(problem),
                 },
-                Request::Release | Request::Keep => Event::Failed(Problem::new("this connection holds no lease")),
+                Ok(Request::Release | Request::Keep) => Event::Failed(Problem::new("this connection holds no lease")),
             };
             if outgoing.send(&event).await.is_err() {
                 return;
@@ -55,7 +60,7 @@ impl Server {
     }
 
     /// Starts an environment and lends it until the connection ends, or it is released or ended.
-    async fn lend(self: &Arc<Self>, order: Order, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
+    async fn lend(self: &Arc<Self>, order: Order, requests: &mut mpsc::Receiver<Asked>, outgoing: &mut Outgoing) {
         let begun = Instant::now();
         let limit = Duration::from_millis(order.deadline_ms);
         let late = || EngineError::Late { what: "anything".to_owned() };
@@ -70,6 +75,7 @@ impl Server {
             Ok(tenancy) => tenancy,
             Err(problem) => return drop(outgoing.send(&Event::Failed(problem)).await),
         };
+        let _guard = TakenAway::in_the_end(self, &tenancy);
         let outcome = self.start(&tenancy, requests, outgoing).await;
         if let Ok(()) = outcome {
             let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -93,8 +99,8 @@ impl Server {
         }
     }
 
-    /// The container engine, where an order needs one; what dead supervisors of this workspace have left in it is removed
-    /// before the first container is made.
+    /// The container engine, where an order needs one; what dead supervisors of this workspace have left in it is
+    /// removed before the first container is made.
     async fn engine_for(&self, order: &Order) -> Result<Option<Engine>, EngineError> {
         if order.runtime == Runtime::Process {
             return Ok(None);
@@ -107,7 +113,8 @@ impl Server {
         let workspace = self.house.path().parent();
         let own = (self.house.path(), self.identity.as_str());
         let left_by_dead = |house: &Path, supervisor: &str| {
-            house.parent() == workspace && (is_dead(house) || (house == own.0 && supervisor != own.1))
+            house.parent() == workspace
+                && (House::at(house.to_owned()).is_abandoned() || (house == own.0 && supervisor != own.1))
         };
         engine.sweep(left_by_dead).await?;
         engines.insert(order.engine.clone(), engine.clone());
@@ -115,14 +122,11 @@ impl Server {
     }
 
     /// Makes the plan at an address of its own, without starting anything yet.
-    fn admit(&self, order: Order, engine: Option<Engine>) -> Result<Arc<Tenancy>, Problem> {
+    pub(super) fn admit(&self, order: Order, engine: Option<Engine>) -> Result<Arc<Tenancy>, Problem> {
         let ports = order.spec.ports(order.scope);
         let backstage: &[u16] = if order.spec.links == Links::None { &[] } else { &ports };
         let claim = self.addresses.claim(&ports, backstage);
-        let claim = claim.map_err(|error| {
-            Problem::from_error(&error)
-                .hint("end what holds the port, or give the part another `port` in the description")
-        })?;
+        let claim = claim.map_err(|error| hinted(Problem::from_error(&error), error.advice()))?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let environment = format!("{}-{}-{number}", order.spec.name, std::process::id());
         let site = Site {
@@ -148,15 +152,16 @@ impl Server {
     async fn start(
         &self,
         tenancy: &Arc<Tenancy>,
-        requests: &mut mpsc::Receiver<Request>,
+        requests: &mut mpsc::Receiver<Asked>,
         outgoing: &mut Outgoing,
     ) -> Result<(), Option<Problem>> {
         let gone = |_| None;
         outgoing.send(&Event::Planned(Box::new(tenancy.plan.clone()))).await.map_err(gone)?;
         let (events, mut steps) = mpsc::unbounded_channel();
         let starting = async {
-            let _permit = self.starts.acquire().await;
-            tenancy.start(&self.spawner, events).await
+            // The semaphore is never closed.
+            let permit = self.starts.acquire().await.ok();
+            tenancy.start(&self.spawner, events, permit).await
         };
         let mut starting = Box::pin(starting);
         let started = loop {
@@ -177,7 +182,7 @@ impl Server {
     }
 
     /// Serves the holder of a lease until it releases it or is gone.
-    async fn hold(&self, tenancy: &Arc<Tenancy>, requests: &mut mpsc::Receiver<Request>, outgoing: &mut Outgoing) {
+    async fn hold(&self, tenancy: &Arc<Tenancy>, requests: &mut mpsc::Receiver<Asked>, outgoing: &mut Outgoing) {
         let mut told = BTreeSet::new();
         loop {
             let request = tokio::select! {
@@ -192,19 +197,20 @@ impl Server {
                 }
             };
             let event = match request {
-                None | Some(Request::Release) => return,
-                Some(Request::Act { environment: None, action }) => tokio::select! {
+                None | Some(Ok(Request::Release)) => return,
+                Some(Err(problem)) => Event::Failed(problem),
+                Some(Ok(Request::Act { environment: None, action })) => tokio::select! {
                     event = self.act(tenancy, action) => event,
                     // Whatever the client says before it has its answer, it no longer waits for it.
                     _ = requests.recv() => return,
                     () = tenancy.ending() => return,
                 },
-                Some(Request::Keep) => match tenancy.keep() {
+                Some(Ok(Request::Keep)) => match tenancy.keep() {
                     Ok(directory) => Event::Kept { directory },
                     Err(error) => Event::Failed(Problem::from_error(&error)),
                 },
-                Some(Request::Status) => Event::Status(vec![tenancy.summary()]),
-                Some(Request::Start(_) | Request::End { .. } | Request::Act { .. } | Request::Retire) => {
+                Some(Ok(Request::Status)) => Event::Status(vec![tenancy.summary()]),
+                Some(Ok(Request::Start(_) | Request::End { .. } | Request::Act { .. } | Request::Retire)) => {
                     Event::Failed(Problem::new("this connection already holds a lease; use another one"))
                 }
             };
@@ -257,7 +263,7 @@ impl Server {
     }
 
     /// Ends an environment, whoever else does it at the same time, and forgets it when it is gone.
-    async fn remove(&self, tenancy: &Arc<Tenancy>) {
+    pub(super) async fn remove(&self, tenancy: &Arc<Tenancy>) {
         tenancy.begin_end();
         tenancy.complete_end().await;
         self.lock().remove(&tenancy.plan.site.environment);
@@ -269,17 +275,17 @@ impl Server {
     }
 }
 
-/// Whether nobody lives in a house any more.
-fn is_dead(house: &Path) -> bool {
-    !house.exists() || House::at(house.to_owned()).lock().is_ok()
-}
-
 /// Reads requests until the client is gone.
-fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Request> {
+fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Asked> {
     let (sender, receiver) = mpsc::channel(8);
     tokio::spawn(async move {
-        while let Ok(Some(request)) = incoming.next::<Request>().await {
-            if sender.send(request).await.is_err() {
+        loop {
+            let asked = match incoming.next::<Request>().await {
+                Ok(Some(request)) => Ok(request),
+                Ok(None) | Err(MessageError::Broken(_)) => return,
+                Err(error) => Err(Problem::from_error(&error).hint("this supervisor may be of another build")),
+            };
+            if sender.send(asked).await.is_err() {
                 return;
             }
         }
@@ -289,8 +295,11 @@ fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Request> {
 
 /// Tells of an error with what can be done about it, where that is known.
 fn advised(error: &StartError) -> Problem {
-    let problem = Problem::from_error(error);
-    match error.advice() {
+    hinted(Problem::from_error(error), error.advice())
+}
+
+fn hinted(problem: Problem, advice: Option<&'static str>) -> Problem {
+    match advice {
         Some(advice) => problem.hint(advice),
         None => problem,
     }

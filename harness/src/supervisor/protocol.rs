@@ -11,7 +11,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::link::{Change, Route};
 use crate::plan::{Plan, Runtime, Scope};
 use crate::report::Problem;
-use crate::runtime::PartState;
+use crate::runtime::{Inherited, PartState};
 use crate::spec::Spec;
 use crate::toolchain::Toolchain;
 
@@ -100,6 +100,8 @@ pub struct Order {
     pub toolchain: Toolchain,
     /// Where the workspace's binaries lie.
     pub binaries: PathBuf,
+    /// What its parts find of the environment of whoever asks, as [`inherited`](crate::runtime::inherited) says.
+    pub inherited: Inherited,
     /// Where logs, plan and description are kept when something fails.
     pub evidence: PathBuf,
     /// Who asks, for a person who reads `status`.
@@ -191,6 +193,20 @@ pub struct PartSummary {
     pub log: PathBuf,
 }
 
+/// Why a message did not come or go.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The other side has gone.
+    #[error("the connection broke")]
+    Broken(#[from] std::io::Error),
+    /// What came is nothing that this build knows.
+    #[error("the message is not understood")]
+    Unknown(#[source] serde_json::Error),
+    /// It cannot be put into words.
+    #[error("the message cannot be written")]
+    Unsayable(#[source] serde_json::Error),
+}
+
 /// The reading side of a connection.
 #[derive(Debug)]
 pub struct Incoming {
@@ -214,14 +230,19 @@ impl Incoming {
     /// The next message; `None` when the other side has gone. Cancelling it loses nothing.
     ///
     /// # Errors
-    /// The connection broke, or what came is no such message.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> std::io::Result<Option<T>> {
+    /// The connection broke, or what came is no such message; then the next one may be.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, MessageError> {
         let had = u64::try_from(self.line.len()).unwrap_or(u64::MAX);
         let rest = MESSAGE_BYTES_MAX.saturating_sub(had);
         if (&mut self.reader).take(rest).read_until(b'\n', &mut self.line).await? == 0 {
             return Ok(None);
         }
-        Ok(Some(serde_json::from_slice(&std::mem::take(&mut self.line))?))
+        let line = std::mem::take(&mut self.line);
+        if !line.ends_with(b"\n") {
+            // The other side died in the middle of it, or says more than anyone has to say.
+            return Err(MessageError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        serde_json::from_slice(&line).map(Some).map_err(MessageError::Unknown)
     }
 }
 
@@ -229,10 +250,10 @@ impl Outgoing {
     /// Sends one message.
     ///
     /// # Errors
-    /// The other side has gone.
-    pub async fn send<T: Serialize>(&mut self, message: &T) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(message)?;
+    /// The other side has gone, or it cannot be said, such as a path that is not UTF-8; then nothing was sent.
+    pub async fn send<T: Serialize>(&mut self, message: &T) -> Result<(), MessageError> {
+        let mut line = serde_json::to_vec(message).map_err(MessageError::Unsayable)?;
         line.push(b'\n');
-        self.0.write_all(&line).await
+        Ok(self.0.write_all(&line).await?)
     }
 }

@@ -1,13 +1,14 @@
 //! The supervisor's life: takes its house, sweeps what dead ones left, serves clients, ends when nobody needs it.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
 use tokio::net::UnixListener;
 use tokio::sync::{self, Notify, Semaphore};
 
@@ -21,6 +22,13 @@ use crate::runtime::{SpawnLoop, Spawner};
 
 /// Without an environment for this long, the supervisor ends.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time between two looks at whether clients can find it.
+const HOME_EVERY: Duration = Duration::from_secs(1);
+/// What a supervisor says when it listens.
+pub(super) const LISTENS: &str = "ready";
+/// What it says when another one lives in its house, or is just leaving it.
+pub(super) const IS_TAKEN: &str = "taken";
 
 /// Why a supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +63,8 @@ pub(super) struct Server {
     pub(super) conversations: AtomicUsize,
     pub(super) retired: AtomicBool,
     pub(super) numbers: AtomicU32,
+    /// Inode of the socket on which it listens.
+    socket: u64,
 }
 
 /// Runs a supervisor in `house` until nobody needs it. Must be called on the main thread: it spawns from there.
@@ -65,8 +75,16 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     let begin = |what| move |source| ServeError::Begin { what, source };
     // Signals to the client's process group are not for the supervisor.
     let _ = nix::unistd::setsid();
+    // Whoever starts it may keep others out of all that is made, and PostgreSQL, which under root is `nobody`, with
+    // them.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     house.make()?;
-    let _lock = house.lock()?;
+    let _lock = match house.lock() {
+        Err(StateError::Lock { source, .. }) if is_of_another(&source) => {
+            return tell(IS_TAKEN).map_err(begin("tell the client"));
+        }
+        lock => lock?,
+    };
     let identity = format!("{}-{}", std::process::id(), started_at());
     sweep_the_dead(workspace, &house)?;
     std::fs::write(house.identity(), &identity).map_err(begin("write the identity"))?;
@@ -76,32 +94,22 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(begin("start the runtime"))?;
     let (spawner, spawn_loop) = Spawner::new();
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let server = Arc::new(Server {
-        house: house.clone(),
-        identity,
-        addresses,
-        spawner,
-        engines: sync::Mutex::default(),
-        starts: Semaphore::new(cores),
-        environments: Mutex::default(),
-        changed: Notify::new(),
-        conversations: AtomicUsize::new(0),
-        retired: AtomicBool::new(false),
-        numbers: AtomicU32::new(1),
-    });
     let _context = runtime.enter();
     let _ = std::fs::remove_file(house.socket());
     let listener = UnixListener::bind(house.socket()).map_err(begin("listen on the socket"))?;
     std::fs::set_permissions(house.socket(), PermissionsExt::from_mode(0o600)).map_err(begin("guard the socket"))?;
-    tell_ready().map_err(begin("tell the client"))?;
+    let socket = std::fs::metadata(house.socket()).map_err(begin("find the socket"))?.ino();
+    let server = Arc::new(Server::new(house, identity, addresses, spawner, socket));
+    tell(LISTENS).map_err(begin("tell the client"))?;
     // One thread serves all clients: the futures of a start borrow, and so stay where they are.
     let served = std::thread::spawn({
         let handle = runtime.handle().clone();
         move || {
-            handle.block_on(tokio::task::LocalSet::new().run_until(async { server.live(listener).await }));
+            let left = handle.block_on(tokio::task::LocalSet::new().run_until(async { server.live(listener).await }));
             // The process ends here: the main thread waits for things to spawn, which never come now.
-            watch::demolish(&server.house);
+            if left == Left::InOrder {
+                watch::demolish(&server.house);
+            }
             std::process::exit(0)
         }
     });
@@ -110,10 +118,15 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Whether a lock could not be taken for somebody who lives there, or has just left with the file.
+fn is_of_another(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotFound)
+}
+
 /// Tells the client that waits on our standard output, and closes it.
-fn tell_ready() -> std::io::Result<()> {
+fn tell(how: &str) -> std::io::Result<()> {
     let mut output = std::io::stdout();
-    output.write_all(b"ready\n")?;
+    writeln!(output, "{how}")?;
     output.flush()?;
     let nothing = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(nothing)?;
@@ -143,8 +156,41 @@ fn start_watcher(house: &House) -> std::io::Result<std::process::Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
+/// How a supervisor has left its house.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// By its own will: the house can go.
+    InOrder,
+    /// It was taken away; what stands in its place is perhaps another one's, whose watcher or successor sees to it.
+    WithoutIt,
+}
+
 impl Server {
-    async fn live(self: &Arc<Self>, listener: UnixListener) {
+    pub(super) fn new(
+        house: House,
+        identity: String,
+        addresses: Arc<Addresses>,
+        spawner: Spawner,
+        socket: u64,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            house,
+            identity,
+            addresses,
+            spawner,
+            engines: sync::Mutex::default(),
+            starts: Semaphore::new(cores),
+            environments: Mutex::default(),
+            changed: Notify::new(),
+            conversations: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            numbers: AtomicU32::new(1),
+            socket,
+        }
+    }
+
+    async fn live(self: &Arc<Self>, listener: UnixListener) -> Left {
         let signals = async {
             let kind = tokio::signal::unix::SignalKind::terminate();
             match tokio::signal::unix::signal(kind) {
@@ -167,10 +213,29 @@ impl Server {
             () = signals => log_line("asked to end"),
             () = accepting => {}
             () = self.unneeded() => log_line("nobody needs this supervisor"),
+            () = self.unreachable() => log_line("its socket has gone, so nobody can reach this supervisor"),
         }
-        // A client that connects now finds no socket and starts another supervisor.
-        let _ = std::fs::remove_file(self.house.socket());
+        let left = if self.is_at_home() { Left::InOrder } else { Left::WithoutIt };
+        if left == Left::InOrder {
+            // A client that connects now finds no socket and starts another supervisor.
+            let _ = std::fs::remove_file(self.house.socket());
+        }
         self.end_all().await;
+        left
+    }
+
+    /// Whether its socket is where clients look for it. Who logs out may lose all files in memory (`RemoveIPC` of
+    /// logind.conf(5)), and a new supervisor may stand in their place.
+    fn is_at_home(&self) -> bool {
+        std::fs::metadata(self.house.socket()).is_ok_and(|socket| socket.ino() == self.socket)
+    }
+
+    /// Returns when no client could find this supervisor any more.
+    async fn unreachable(&self) {
+        let mut looks = tokio::time::interval(HOME_EVERY);
+        while self.is_at_home() {
+            looks.tick().await;
+        }
     }
 
     /// Returns when there has been no environment and no client for a while, or none is left after retirement.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <base>/<workspace>/start.lock                  held by a client while it starts a supervisor
+//! <base>/<workspace>/last.log                    log of the last supervisor that died
 //! <base>/<workspace>/<build>/lock                held by the supervisor as long as it lives
 //! <base>/<workspace>/<build>/{identity,socket,log}
 //! <base>/<workspace>/<build>/<environment>/      data and logs of one environment
@@ -11,7 +12,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -24,6 +25,8 @@ pub const STATE_VARIABLE: &str = "GREENROOM_STATE";
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
 /// Others may pass through (PostgreSQL runs as `nobody` under root), not look around.
 const MODE: u32 = 0o711;
+/// What `/<workspace>/<build>/socket` leaves of the 107 bytes of a socket's path (unix(7)).
+const BASE_BYTES_MAX: usize = 107 - "/01234567/01234567/socket".len();
 
 /// The directories of one workspace.
 #[derive(Clone, Debug)]
@@ -56,6 +59,14 @@ pub enum StateError {
         path: PathBuf,
         /// Its owner.
         owner: u32,
+    },
+    /// Something could not live there.
+    #[error("the state directory {} {why}; set GREENROOM_STATE to another one", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// The current directory lies in no workspace.
     #[error("no workspace (a Cargo.lock) in {} or above it; run this inside the project", from.display())]
@@ -91,12 +102,13 @@ impl Workspace {
     /// # Errors
     /// The state directory cannot be used.
     pub fn with_base(root: PathBuf, base: &Path) -> Result<Self, StateError> {
-        let directory = base.join(short_hash(root.as_os_str()));
+        make(base)?;
+        let directory = usable(base)?.join(short_hash(root.as_os_str()));
         make(&directory)?;
         Ok(Self { root, directory })
     }
 
-    /// What [`Workspace::with_base`] got.
+    /// What [`Workspace::with_base`] got, without links.
     #[must_use]
     pub fn base(&self) -> &Path {
         self.directory.parent().unwrap_or(&self.directory)
@@ -174,6 +186,18 @@ impl House {
         self.0.join("log")
     }
 
+    /// Where its log is kept when its supervisor has died: beside the house, which goes then.
+    #[must_use]
+    pub fn last_log(&self) -> PathBuf {
+        self.0.with_file_name("last.log")
+    }
+
+    /// Whether nobody lives in it any more.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        !self.0.exists() || self.lock().is_ok()
+    }
+
     /// The file that says what the processes of its supervisor carry.
     #[must_use]
     pub fn identity(&self) -> PathBuf {
@@ -200,7 +224,7 @@ impl House {
         if inode(held.metadata()) == inode(std::fs::metadata(&path)) {
             Ok(held)
         } else {
-            Err(StateError::Lock { path, source: io::Error::other("it was removed meanwhile") })
+            Err(StateError::Lock { path, source: io::Error::new(io::ErrorKind::NotFound, "it was removed meanwhile") })
         }
     }
 }
@@ -244,7 +268,32 @@ fn memory_has_room() -> bool {
     room.is_ok_and(|room| room.blocks() * room.fragment_size() >= MEMORY_BYTES_MIN)
 }
 
+/// A base directory under the name that the kernel has for it, by which what works below it is found.
+fn usable(base: &Path) -> Result<PathBuf, StateError> {
+    let base = std::fs::canonicalize(base).map_err(|source| StateError::Directory { path: base.to_owned(), source })?;
+    let why = match base.to_str() {
+        None => "has a character that is not UTF-8 in its path".to_owned(),
+        Some(path) if path.contains(',') => "has a comma in its path, where Kafka would split it".to_owned(),
+        Some(path) if path.len() > BASE_BYTES_MAX => {
+            format!("has a path of {} bytes, and a socket's leaves room for {BASE_BYTES_MAX}", path.len())
+        }
+        Some(_) => return Ok(base),
+    };
+    Err(StateError::Unusable { path: base, why })
+}
+
+/// Makes a directory, and those above it that are missing; others may pass through what it has made, whatever the
+/// umask.
 fn make(path: &Path) -> Result<(), StateError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(MODE).create(path);
-    made.map_err(|source| StateError::Directory { path: path.to_owned(), source })
+    let failed = |source| StateError::Directory { path: path.to_owned(), source };
+    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::DirBuilder::new().recursive(true).mode(MODE).create(path).map_err(failed)?;
+    for made in missing {
+        match std::fs::set_permissions(made, PermissionsExt::from_mode(MODE)) {
+            // Somebody sweeps after a dead supervisor, and whoever made it finds that out.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            set => set.map_err(failed)?,
+        }
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{OnceCell, SemaphorePermit, mpsc, watch};
 
 use super::addresses::Claim;
 use super::protocol::{Event, Order, PartSignal, PartSummary, Summary};
@@ -49,6 +49,8 @@ pub(super) struct Tenancy {
 struct Steps<'a> {
     tenancy: &'a Tenancy,
     events: mpsc::UnboundedSender<Event>,
+    /// Lets it start beside so many others; given back when only programs are waited for.
+    permit: Mutex<Option<SemaphorePermit<'a>>>,
 }
 
 impl Tenancy {
@@ -69,11 +71,12 @@ impl Tenancy {
         }
     }
 
-    /// Starts all parts; `events` hears of every step.
+    /// Starts all parts; `events` hears of every step, and `permit` is given back as soon as others may start.
     pub(super) async fn start(
         &self,
         spawner: &Spawner,
         events: mpsc::UnboundedSender<Event>,
+        permit: Option<SemaphorePermit<'_>>,
     ) -> Result<(), StartError> {
         if let Some(containers) = &self.containers {
             runtime::start::make_directory(&self.plan.site.directory)?;
@@ -93,7 +96,7 @@ impl Tenancy {
         let links = Links::open(&self.plan.links, Sources::new(sessions)).await;
         let links = links.map_err(|(address, source)| StartError::Link { address, source })?;
         let _ = self.links.set(links);
-        let steps = Steps { tenancy: self, events };
+        let steps = Steps { tenancy: self, events, permit: Mutex::new(permit) };
         runtime::start(&self.plan, &self.order.spec.observe.history, &self.starter(spawner, &steps)).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
@@ -105,7 +108,7 @@ impl Tenancy {
             return Err(StartError::Lingers { part: part.to_owned(), waited_ms: SIGNAL_LIMIT.as_millis() });
         }
         let (events, _unheard) = mpsc::unbounded_channel();
-        let steps = Steps { tenancy: self, events };
+        let steps = Steps { tenancy: self, events, permit: Mutex::default() };
         runtime::start::restart(&self.plan, part, &self.starter(spawner, &steps)).await
     }
 
@@ -171,10 +174,11 @@ impl Tenancy {
     }
 
     /// What starts parts of this environment, with a deadline that begins now.
-    fn starter<'a>(&'a self, spawner: &'a Spawner, progress: &'a Steps<'a>) -> Starter<'a> {
+    fn starter<'a>(&'a self, spawner: &'a Spawner, progress: &'a Steps<'_>) -> Starter<'a> {
         Starter {
             spawner,
             containers: self.containers.as_ref(),
+            inherited: &self.order.inherited,
             processes: &self.processes,
             progress,
             deadline: Instant::now() + Duration::from_millis(self.order.deadline_ms),
@@ -242,6 +246,11 @@ impl Tenancy {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
+    /// Whether nothing is left.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.initialized()
+    }
+
     /// Returns when the end has begun.
     pub(super) async fn ending(&self) {
         // The sender lives as long as `self`.
@@ -250,9 +259,9 @@ impl Tenancy {
 
     /// Copies logs, plan and description to a directory that stays, and says which.
     pub(super) fn keep(&self) -> std::io::Result<PathBuf> {
-        let kept = self.order.evidence.join(&self.plan.site.environment);
+        let kept = own_directory(&self.order.evidence, &self.plan.site.environment)?;
         let logs = kept.join("logs");
-        std::fs::create_dir_all(&logs)?;
+        std::fs::create_dir(&logs)?;
         for part in &self.plan.parts {
             if let Some(name) = part.log.file_name().filter(|_| part.log.exists()) {
                 std::fs::copy(&part.log, logs.join(name))?;
@@ -324,12 +333,28 @@ impl Progress for Steps<'_> {
         self.tenancy.lock_parts().insert(part.to_owned(), (PartState::Ready, Some(took_ms)));
         let _ = self.events.send(Event::Ready { part: part.to_owned(), took_ms });
     }
+
+    fn infrastructure_ready(&self) {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Makes a directory of this name that is nobody else's: an id may come again, where process ids begin anew.
+fn own_directory(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(parent)?;
+    let numbered = (2..).map(|number| parent.join(format!("{name}-{number}")));
+    for path in std::iter::once(parent.join(name)).chain(numbered) {
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| path),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 /// Writes a line to the supervisor's log, which is its standard error.
 pub(super) fn log_line(line: &str) {
-    #[expect(clippy::print_stderr, reason = "the supervisor's standard error is its log")]
-    {
-        eprintln!("{line}");
-    }
+    use std::io::Write as _;
+    // A disk that is full is no reason to end environments.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -4,7 +4,7 @@
 //! and the next supervisor of the workspace.
 
 use std::convert::Infallible;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -42,9 +42,17 @@ pub fn sweep(house: &House) -> bool {
     };
     if let Ok(identity) = std::fs::read_to_string(house.identity()) {
         end_all_of(&identity, house.path());
+        keep_log(house, &identity);
     }
     demolish(house);
     true
+}
+
+/// Keeps the log of a supervisor that died: whoever asks why has nothing else.
+fn keep_log(house: &House, identity: &str) {
+    let log = std::fs::OpenOptions::new().append(true).create(true).open(house.log());
+    let told = log.and_then(|mut log| writeln!(log, "supervisor {identity} has died; what it left was swept"));
+    let _ = told.and_then(|()| std::fs::rename(house.log(), house.last_log()));
 }
 
 /// Removes a house whose lock the caller holds. It is renamed first, in one step: whoever makes the house anew from

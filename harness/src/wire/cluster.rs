@@ -30,7 +30,8 @@ pub struct ClusterView {
     pub brokers: Vec<Broker>,
 }
 
-/// Asks every broker, every 10 ms, for its metadata, until each one's own lists all of `brokers` and names a controller.
+/// Asks every broker, every 10 ms, for its metadata, until each one's own lists all of `brokers` and names a
+/// controller.
 ///
 /// # Errors
 /// At `deadline`: which brokers were missing from whose view, and which of them refused the connection.

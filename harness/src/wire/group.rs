@@ -25,8 +25,8 @@ use super::connection::Peer;
 use super::error::{DecodeError, WireError};
 use super::until::{RUNNING, Until};
 
-/// The session of a member that lives for a few milliseconds, or for much longer where everything starts at once: as long
-/// as a start may take. It leaves by itself, so nobody waits for the end of its session.
+/// The session of a member that lives for a few milliseconds, or for much longer where everything starts at once: as
+/// long as a start may take. It leaves by itself, so nobody waits for the end of its session.
 const SESSION_TIMEOUT_MS: i32 = 60_000;
 /// The version of the consumer protocol inside of JoinGroup and SyncGroup.
 const CONSUMER_PROTOCOL: i16 = 1;

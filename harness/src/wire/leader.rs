@@ -15,8 +15,8 @@ use super::until::{RUNNING, Until};
 /// The topic in which the quorum keeps the cluster's metadata; its one partition is led by the active controller.
 const CLUSTER_METADATA: &str = "__cluster_metadata";
 
-/// The node id of the broker that leads a partition, by the metadata of the first of `brokers` that answers. One that has
-/// died leads until the others have missed it.
+/// The node id of the broker that leads a partition, by the metadata of the first of `brokers` that answers. One that
+/// has died leads until the others have missed it.
 ///
 /// # Errors
 /// At `deadline`: no broker answered, or none of them knew a leader.

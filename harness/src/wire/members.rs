@@ -1,7 +1,7 @@
 //! Who is in a consumer group, and which partitions each member has, asked of the group's coordinator.
 //!
-//! Both group protocols are understood: the classic one, whose members tell one another what they have, and the newer one
-//! (KIP-848), in which the coordinator says it.
+//! Both group protocols are understood: the classic one, whose members tell one another what they have, and the newer
+//! one (KIP-848), in which the coordinator says it.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -90,7 +90,8 @@ async fn of_classic_protocol(coordinator: &mut Peer, group: &str) -> Result<Opti
     }
     coordinator.check::<DescribeGroupsRequest>(found.error_code, group)?;
     let shares = found.members.iter().map(|member| {
-        // The consumer protocol's messages carry their version in front of them; one that has nothing yet has no message.
+        // The consumer protocol's messages carry their version in front of them; one that has nothing yet has no
+        // message.
         let mut bytes = member.member_assignment.clone();
         if bytes.remaining() < size_of::<i16>() {
             return Ok(BTreeMap::new());

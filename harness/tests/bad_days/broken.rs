@@ -3,13 +3,18 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use greenroom::supervisor::protocol::Order;
+use greenroom::supervisor::client;
+use greenroom::supervisor::protocol::{Event, Order};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::sync::mpsc;
 
-use crate::stand::{INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
+use crate::stand::{
+    INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor,
+};
 
 /// A JDK whose `java` is this shell script.
 fn fake_java(stand: &Stand, script: &str) -> PathBuf {
@@ -95,5 +100,58 @@ async fn a_program_that_does_not_exist_is_named() {
     let said = complaint(stand.lease(stand.order(&text)).await);
     assert!(said.contains("the program of shop does not exist: /nowhere/shop"), "{said}");
     assert!(!said.contains("are kept in"), "nothing has run of which anything could be kept: {said}");
+    nothing_runs(&stand).await;
+}
+
+/// Holds a lock on a table of its own as soon as the database is there, and lets the program become ready then.
+async fn hold_a_lock(mut events: mpsc::UnboundedReceiver<Event>, held: &Path) -> sqlx::Result<()> {
+    let mut address = None;
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Planned(plan) => address = plan.part("postgres").map(|part| part.addresses[0]),
+            Event::Ready { part, .. } if part == "postgres" => break,
+            _ => {}
+        }
+    }
+    let url = format!("postgres://postgres@{}/shop?sslmode=disable", address.expect("a plan comes first"));
+    let mut connection = PgConnection::connect(&url).await?;
+    connection.execute("CREATE TABLE goods (id bigint PRIMARY KEY, status text)").await?;
+    connection.execute("BEGIN; LOCK TABLE goods").await?;
+    std::fs::write(held, "").expect("there is room");
+    std::future::pending().await
+}
+
+/// Goal: a lock that somebody holds on a table whose transitions are to be recorded ends the start at its deadline, and
+/// is told of.
+#[tokio::test]
+async fn a_lock_in_the_way_of_the_recording_is_told_at_the_deadline() {
+    let stand = Stand::new();
+    let held = stand.path().join("held");
+    let server = r#"
+        use IO::Socket::INET;
+        my ($host, $held) = @ARGV;
+        select(undef, undef, undef, 0.01) until -e $held;
+        my $server = IO::Socket::INET->new(LocalAddr => $host, LocalPort => 3000, Listen => 9, ReuseAddr => 1) or die $!;
+        while (my $client = $server->accept) {
+            1 while <$client> =~ /\S/;
+            print $client "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        }"#;
+    let server = server.replace('{', "{{").replace('}', "}}");
+    let text = format!(
+        "{POSTGRES_ONLY}[[programs]]\nname = \"shop\"\nport = 3000\nunder_test = true\n\
+         command = [\"perl\", \"-e\", '''{server}''', \"{{bind}}\", \"{}\"]\n\
+         [observe]\nhistory = [{{ table = \"goods\", key = \"id\", column = \"status\" }}]\n",
+        held.display()
+    );
+    let mut order = stand.order(&text);
+    order.deadline_ms = 15_000;
+    let (told, events) = mpsc::unbounded_channel();
+    let step = |event: &Event| drop(told.send(event.clone()));
+    let said = tokio::select! {
+        lease = client::lease(&stand.workspace, Path::new(env!("CARGO_BIN_EXE_greenroom")), order, step) => complaint(lease),
+        ended = hold_a_lock(events, &held) => panic!("nothing ends it: {ended:?}"),
+    };
+    assert!(said.contains("the recording of transitions was not installed in PostgreSQL in time"), "{said}");
+    assert!(said.contains("a lock on goods"), "{said}");
     nothing_runs(&stand).await;
 }

@@ -160,8 +160,8 @@ fn a_runtime_that_does_not_exist_is_named() {
     );
 }
 
-/// Goal: the list of images decides what parts run in where they run in containers, and what is wrong with it is told; where
-/// they are processes nobody reads it.
+/// Goal: the list of images decides what parts run in where they run in containers, and what is wrong with it is told;
+/// where they are processes nobody reads it.
 #[test]
 fn the_list_of_images_is_read_for_containers() {
     let stand = Stand::new();
@@ -184,8 +184,8 @@ fn the_list_of_images_is_read_for_containers() {
     assert!(plan("process", "nonsense").status.success());
 }
 
-/// Goal: what has not been used for a while is removed and told of; what is new, in use or nobody's stays, and a dry run
-/// removes nothing.
+/// Goal: what has not been used for a while is removed and told of; what is new, in use or nobody's stays, and a dry
+/// run removes nothing.
 #[test]
 fn what_nobody_uses_is_removed() {
     let stand = Stand::new();

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use greenroom::environment::chosen_runtime;
 use greenroom::plan::Runtime;
+use greenroom::supervisor::client;
+use greenroom::supervisor::protocol::Event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::stand::{REDIS_ONLY, Stand, becomes_empty, processes_of_supervisor};
 
@@ -17,9 +22,9 @@ const GONE: Duration = Duration::from_secs(10);
 
 /// Goal: fifty environments, ten of whose clients and five of whose supervisors are killed, leave nothing behind and
 /// touch nothing that is not theirs.
-/// Method: five rounds. In each, seven are given back, two clients are killed (the real command line), one in the middle
-/// of its start, and then the supervisor with one environment. What the engine holds is compared as a whole: a container, a network and a volume of
-/// somebody else are among it.
+/// Method: five rounds. In each, seven are given back, two clients are killed (the real command line), one in the
+/// middle of its start, and then the supervisor with one environment. What the engine holds is compared as a whole: a
+/// container, a network and a volume of somebody else are among it.
 #[tokio::test]
 async fn fifty_environments_leave_nothing() {
     let stand = Stand::new();
@@ -56,8 +61,33 @@ async fn fifty_environments_leave_nothing() {
     }
 }
 
+/// Goal: environments that only wait for their programs, which may take a person minutes, keep no other from starting.
+/// Method: as many as may start at once have a program that never becomes ready; then one more starts.
+#[tokio::test]
+async fn who_waits_for_a_program_keeps_nobody_from_starting() {
+    let stand = Stand::new();
+    let text = format!("{REDIS_ONLY}[[programs]]\nname = \"shop\"\ncommand = [\"sleep\", \"600\"]\nport = 3000\n");
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let (told, mut events) = mpsc::unbounded_channel();
+    let mut waiting = JoinSet::new();
+    for _ in 0..cores {
+        let (workspace, order, told) = (stand.workspace.clone(), stand.order(&text), told.clone());
+        let step = move |event: &Event| drop(told.send(event.clone()));
+        waiting.spawn(async move {
+            client::lease(&workspace, Path::new(env!("CARGO_BIN_EXE_greenroom")), order, step).await.map(drop)
+        });
+    }
+    let mut programs = 0;
+    while programs < cores {
+        let event = events.recv().await.expect("they start");
+        programs += usize::from(matches!(event, Event::Started { part } if part == "shop"));
+    }
+    stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts").release().await.expect("it ends");
+    assert!(waiting.try_join_next().is_none(), "it had to wait for the end of another");
+}
+
 /// Starts an environment by the command line and kills that when it has said these words.
-fn kill_a_client_that_says(words: &str, stand: &Stand, description: &std::path::Path) {
+fn kill_a_client_that_says(words: &str, stand: &Stand, description: &Path) {
     let mut client = Command::new(env!("CARGO_BIN_EXE_greenroom"))
         .args(["test-env", "up", "--description"])
         .arg(description)

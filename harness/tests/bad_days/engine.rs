@@ -1,4 +1,5 @@
-//! A container engine on its bad days: it refuses, it goes away in the middle, it comes back and finds what others left.
+//! A container engine on its bad days: it refuses, it goes away in the middle, it comes back and finds what others
+//! left.
 //!
 //! Method: between the supervisor and the real engine stands a door of the test's own, which can answer in its place or
 //! close. Where environments are processes there is no engine, and nothing to see: `cargo xtask test --runtime docker`.
@@ -64,8 +65,8 @@ impl Door {
     }
 }
 
-/// Hands on what is said on one connection, but for a start that is to be refused, until the door is closed. The input and
-/// output of a container that runs already stay: those are not the engine's but of a program beside it.
+/// Hands on what is said on one connection, but for a start that is to be refused, until the door is closed. The input
+/// and output of a container that runs already stay: those are not the engine's but of a program beside it.
 async fn let_through(mut client: UnixStream, engine: String, refuses: Arc<AtomicBool>, open: watch::Receiver<bool>) {
     let mut said = vec![0; 65_536];
     let Ok(length) = client.read(&mut said).await else { return };
@@ -139,8 +140,8 @@ async fn a_missing_image_is_named() {
     becomes_empty(GONE, "containers", || containers_of(&stand)).await;
 }
 
-/// Goal: an engine that goes away in the middle takes nothing with it; what is asked of it then is told to be impossible;
-/// and the environment's end ends all of it all the same.
+/// Goal: an engine that goes away in the middle takes nothing with it; what is asked of it then is told to be
+/// impossible; and the environment's end ends all of it all the same.
 #[tokio::test]
 async fn an_environment_ends_without_its_engine() {
     let stand = Stand::new();
@@ -164,8 +165,8 @@ async fn an_environment_ends_without_its_engine() {
     becomes_empty(GONE, "containers", || containers_of(&stand)).await;
 }
 
-/// Goal: a container that a dead supervisor has made and not started, which nothing ends by itself, is swept by the next
-/// one in the same house; and one of a living supervisor is not.
+/// Goal: a container that a dead supervisor has made and not started, which nothing ends by itself, is swept by the
+/// next one in the same house; and one of a living supervisor is not.
 #[tokio::test]
 async fn what_a_dead_supervisor_made_is_swept() {
     let stand = Stand::new();

@@ -1,4 +1,5 @@
-//! Somebody else's service on its bad days: it is named, with what it said and where its log is kept, and nothing hangs.
+//! Somebody else's service on its bad days: it is named, with what it said and where its log is kept, and nothing
+//! hangs.
 
 use std::time::{Duration, Instant};
 

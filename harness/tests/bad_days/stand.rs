@@ -75,6 +75,12 @@ impl Stand {
         Self { base: Arc::clone(&self.base), workspace, toolchain: self.toolchain.clone() }
     }
 
+    /// The same project with its state in another directory.
+    pub(crate) fn with_state(&self, directory: &Path) -> Self {
+        let workspace = Workspace::with_base(self.workspace.root.clone(), directory).expect("a workspace");
+        Self { base: Arc::clone(&self.base), workspace, toolchain: self.toolchain.clone() }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.base.path()
     }
@@ -99,6 +105,7 @@ impl Stand {
             engine: docker::host(),
             toolchain: self.toolchain.clone(),
             binaries: PathBuf::from(env!("CARGO_BIN_EXE_greenroom")).parent().expect("a directory").to_owned(),
+            inherited: runtime::inherited(),
             evidence: self.evidence(),
             holder: "a test".to_owned(),
             deadline_ms: 60_000,

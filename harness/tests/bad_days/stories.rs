@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use greenroom::environment::Environment;
 use greenroom::plan::Plan;
-use greenroom::scenario::{self, Failure};
+use greenroom::runtime::PartState;
+use greenroom::scenario::{self, Concern, Failure};
 use greenroom::spec;
 
 use crate::stand::{REDIS_ONLY, Stand, becomes_empty, processes_of};
@@ -64,6 +65,33 @@ fn a_story_that_passes_over_a_complaint_is_told_at_its_beginning() {
     std::fs::remove_dir_all(kept(&said)).expect("the evidence goes");
 }
 
+/// Goal: a part that dies without a word, as by the machine's want of memory, has not passed; one that the story ends
+/// has.
+#[test]
+fn a_story_that_passes_over_the_end_of_a_part_has_not_passed() {
+    let play = |by_the_story: bool| {
+        scenario::run(Stand::spec(REDIS_ONLY), async |environment: &mut Environment| {
+            if by_the_story {
+                return Ok(environment.redis().kill().await?);
+            }
+            let pid = environment.summary().await?.parts[0].pid.expect("it runs");
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+            let ended = scenario::eventually(async || match environment.summary().await {
+                Ok(summary) if matches!(summary.parts[0].state, PartState::Exited(_)) => Ok(()),
+                other => Err(format!("it has not ended: {other:?}")),
+            });
+            Ok(ended.await?)
+        })
+    };
+    play(true).expect("the story has ended it");
+    let failure = play(false).expect_err("the story has not passed");
+    assert_eq!(failure.concern(), Concern::Environment, "Redis is not under test");
+    let said = format!("{failure:?}");
+    assert!(said.contains("redis has ended (signal: 9 (SIGKILL))"), "{said}");
+    assert!(said.contains("neither ended it nor waited for its end"), "{said}");
+    std::fs::remove_dir_all(kept(&said)).expect("the evidence goes");
+}
+
 /// Goal: an assertion that fails ends the environment too, and goes on as a panic.
 #[test]
 fn a_panicking_story_ends_its_environment() {
@@ -82,4 +110,21 @@ fn a_panicking_story_ends_its_environment() {
     let kept = failures.join(&plan.site.environment);
     assert!(kept.join("error.txt").is_file(), "nothing is kept in {}", kept.display());
     std::fs::remove_dir_all(kept).expect("the evidence goes");
+}
+
+/// Goal: what is kept of one environment is not mixed with what was kept of another, though their ids are the same.
+/// Method: a directory of the next environment's id stands there already.
+#[tokio::test]
+async fn what_is_kept_is_not_mixed_with_what_was_kept_before() {
+    let stand = Stand::new();
+    let mut lease = stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts");
+    let id = lease.plan.site.environment.clone();
+    let before = stand.evidence().join(&id).join("logs");
+    std::fs::create_dir_all(&before).expect("there is room");
+    std::fs::write(before.join("redis.log"), "of another one").expect("there is room");
+    let kept = lease.keep().await.expect("it is kept");
+    assert_eq!(kept, stand.evidence().join(format!("{id}-2")));
+    assert!(kept.join("logs/redis.log").is_file() && kept.join("plan.txt").is_file());
+    assert_eq!(std::fs::read_to_string(before.join("redis.log")).expect("it stays"), "of another one");
+    lease.release().await.expect("it ends");
 }

@@ -2,8 +2,8 @@
 //!
 //! An entry's last use is the time of its manifest, which is set whenever somebody asks for the entry.
 //!
-//! Deliberately absent: whether something runs from an entry now, however long ago it was asked for. Whoever removes entries
-//! looks for that first.
+//! Deliberately absent: whether something runs from an entry now, however long ago it was asked for. Whoever removes
+//! entries looks for that first.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ pub(super) fn note_use(entry: &Path) {
 }
 
 impl Store {
-    /// The finished entries that were last used before `since`, by name. What is not named like one is nobody's of ours.
+    /// The finished entries that were last used before `since`, by name. What is not named like one is nobody's of
+    /// ours.
     pub(in super::super) fn idle(&self, since: SystemTime) -> Result<Vec<PathBuf>, PrepareError> {
         let entries = fs::read_dir(&self.root).map_err(at("read the cache directory", &self.root))?;
         let paths = entries.flatten().map(|entry| entry.path());
@@ -32,8 +33,8 @@ impl Store {
         Ok(idle)
     }
 
-    /// Removes an entry that was last used before `since`; says whether it has gone: not where somebody makes it anew just
-    /// now, or has asked for it meanwhile.
+    /// Removes an entry that was last used before `since`; says whether it has gone: not where somebody makes it anew
+    /// just now, or has asked for it meanwhile.
     pub(in super::super) fn remove(&self, entry: &Path, since: SystemTime) -> Result<bool, PrepareError> {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let key = Key { name };

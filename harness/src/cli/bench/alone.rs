@@ -110,8 +110,8 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
 }
 
 /// A loopback address that no other measurement takes: it is made of the process id, which has at most 22 bits
-/// (proc_sys_kernel(5)). Of the supervisors' addresses only some of those behind links lie in the same range, and none is
-/// taken while this measures.
+/// (proc_sys_kernel(5)). Of the supervisors' addresses only some of those behind links lie in the same range, and none
+/// is taken while this measures.
 pub(super) fn own_address() -> Ipv4Addr {
     Ipv4Addr::from(0x7f80_0000 | (std::process::id() & 0x003f_ffff))
 }

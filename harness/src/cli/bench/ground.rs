@@ -80,6 +80,7 @@ impl Ground {
             engine: docker::host(),
             toolchain,
             binaries: self.binaries.clone(),
+            inherited: runtime::inherited(),
             evidence: self.path().join("evidence"),
             holder: format!("bench start, process {}", std::process::id()),
             deadline_ms: u64::try_from(START_DEADLINE.as_millis()).unwrap_or(u64::MAX),

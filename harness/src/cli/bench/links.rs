@@ -4,10 +4,10 @@
 //! client (librdkafka) do the same work on each, one after the other:
 //!
 //! * *Produce*: records of 1 KiB with `acks=all`, batched, from the first call until the last is acknowledged; after as
-//!   much work of the same kind as makes the brokers' compiler come to rest, because what it does in the first second is
-//!   more than any link costs.
+//!   much work of the same kind as makes the brokers' compiler come to rest, because what it does in the first second
+//!   is more than any link costs.
 //! * *Consume*: all of them by `assign`, from the call until the last has come.
-//! * *Latency*: one record after the other with `acks=all`; the median of a round.
+//! * *Latency*: one record after the other with `acks=all`, after the same warming; the median of a round.
 //!
 //! With `--links all --layout separate` replication between the brokers goes through links too, so producing meets them
 //! three times.
@@ -120,9 +120,10 @@ async fn measure_all(ground: &Ground, spec: &Spec, runs: u16) -> anyhow::Result<
 async fn measure(ground: &Ground, spec: Spec) -> anyhow::Result<Times> {
     let lent = Box::pin(lent::start(ground, spec, Runtime::Process)).await?;
     let brokers = lent.lease.plan.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let to = brokers.clone();
+    tokio::task::spawn_blocking(move || produce(&to, WARMING_RECORDS)).await??;
     let latency = one_by_one(&brokers).await?;
     let (produce, consume) = tokio::task::spawn_blocking(move || {
-        produce(&brokers, WARMING_RECORDS)?;
         let produce = produce(&brokers, RECORDS)?;
         anyhow::Ok((produce, consume(&brokers, WARMING_RECORDS + RECORDS)?))
     })
@@ -147,7 +148,7 @@ async fn one_by_one(brokers: &str) -> anyhow::Result<f64> {
         let begun = Instant::now();
         let record = FutureRecord::<(), _>::to(TOPIC).payload(payload.as_slice());
         producer.send(record, DEADLINE).await.map_err(|(error, _)| error).context("send a record")?;
-        // The first ones make connections and warm the brokers up.
+        // The first ones make connections.
         if number >= SINGLE_RECORDS / 4 {
             times.push(begun.elapsed().as_secs_f64());
         }

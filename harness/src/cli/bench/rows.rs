@@ -52,7 +52,7 @@ const AS_SHIPPED: Subject = Subject::Alone(Jvms::ThreeAsShipped);
 const ALONE: [(Subject, &str); 3] = [
     (ONE_JVM, "brokers alone by hand, one JVM"),
     (THREE_JVMS, "brokers alone by hand, three JVMs"),
-    (AS_SHIPPED, "brokers alone by hand, three JVMs with Kafka's default settings"),
+    (AS_SHIPPED, "brokers alone by hand, three JVMs with Kafka's default JVM flags and timings"),
 ];
 const LENT: [(Subject, &str); 4] = [
     (Subject::Infrastructure(Colocated), "infrastructure, colocated"),

@@ -1,5 +1,5 @@
-//! The shell scripts that this project replaces, re-enacted as the contract tells of them: three default brokers, then the
-//! stores, one `docker run` after the other; `sleep 5`; the topics by `docker exec`, each with a JVM of its own.
+//! The shell scripts that this project replaces, re-enacted as the contract tells of them: three default brokers, then
+//! the stores, one `docker run` after the other; `sleep 5`; the topics by `docker exec`, each with a JVM of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

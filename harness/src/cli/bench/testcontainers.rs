@@ -1,5 +1,5 @@
-//! The same by plain `testcontainers`, as its documentation shows it: requests that wait for a line of the log, started one
-//! after the other, only the brokers at once, since none of them is ready before the others are there.
+//! The same by plain `testcontainers`, as its documentation shows it: requests that wait for a line of the log, started
+//! one after the other, only the brokers at once, since none of them is ready before the others are there.
 
 use std::time::Instant;
 

@@ -1,9 +1,11 @@
-//! Three brokers with Kafka's default settings, PostgreSQL and Redis, as people start them without this project: each in a
-//! container of its own, in a bridge network, its port shown at a fixed one of this machine; in the same images as ours.
+//! Three brokers with Kafka's default settings, PostgreSQL and Redis, as people start them without this project: each
+//! in a container of its own, in a bridge network, its port shown at a fixed one of this machine; in the same images as
+//! ours.
 //!
-//! In favour of those whom we compare ourselves with: no image is pulled, and no JVM formats the brokers' directories. In
-//! ours: their data lies on the engine's disk and not in memory. The brokers use the class archive of our images, as those
-//! of Apache's image use its own. Deliberately absent: how it is started, which is [`scripts`](super::scripts) and `testcontainers`.
+//! In favour of those whom we compare ourselves with: no image is pulled, and no JVM formats the brokers' directories.
+//! In ours: their data lies on the engine's disk and not in memory. The brokers use the class archive of our images, as
+//! those of Apache's image use its own. Deliberately absent: how it is started, which is [`scripts`](super::scripts)
+//! and `testcontainers`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;

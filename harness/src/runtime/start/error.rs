@@ -103,6 +103,14 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The recording of transitions was not installed by the deadline.
+    #[error(
+        "the recording of transitions was not installed in PostgreSQL in time, as where something holds a lock on {tables}"
+    )]
+    HistoryLate {
+        /// The tables whose transitions are to be recorded.
+        tables: String,
+    },
     /// The recording of transitions could not be installed.
     #[error("failed to install the recording of transitions in PostgreSQL")]
     History {

@@ -1,7 +1,7 @@
 //! Parts in images that others have made.
 //!
-//! Method: images of the same programs as ours, but found where such images have them: on the PATH, at `JAVA_HOME` and in
-//! `/opt/kafka/libs`, without our jars and class archives. They are made here over ours and removed afterwards.
+//! Method: images of the same programs as ours, but found where such images have them: on the PATH, at `JAVA_HOME` and
+//! in `/opt/kafka/libs`, without our jars and class archives. They are made here over ours and removed afterwards.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A real engine that is killed, and one whose disk is full.
 //!
-//! Method: a second `dockerd` with everything of its own: directory, socket, bridge, and its mounts in a namespace that goes
-//! with it. It is root's and needs a `dockerd` here: where either is missing, nothing is seen of this.
+//! Method: a second `dockerd` with everything of its own: directory, socket, bridge, and its mounts in a namespace that
+//! goes with it. It is root's and needs a `dockerd` here: where either is missing, nothing is seen of this.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -45,8 +45,8 @@ struct Own {
 }
 
 impl Own {
-    /// Starts one that holds the image of Redis, where environments are containers and the test may do so. `number` tells
-    /// those apart that run side by side.
+    /// Starts one that holds the image of Redis, where environments are containers and the test may do so. `number`
+    /// tells those apart that run side by side.
     async fn starts(stand: &Stand, number: u8, disk: &'static str) -> Option<Self> {
         let is_here = Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok();
         let is_root = nix::unistd::geteuid().is_root();
@@ -176,8 +176,8 @@ fn ip(arguments: &[&str]) {
     assert!(done.success(), "ip {arguments:?}");
 }
 
-/// Goal: an engine that is killed in the middle takes nothing with it. Started again it ends what it has not started itself,
-/// as engines do, which is told; nothing is left, and the next environment starts.
+/// Goal: an engine that is killed in the middle takes nothing with it. Started again it ends what it has not started
+/// itself, as engines do, which is told; nothing is left, and the next environment starts.
 #[tokio::test]
 async fn an_engine_is_killed_and_comes_back() {
     let stand = Stand::on_disk();
@@ -216,8 +216,8 @@ async fn nothing_outlives_an_engine_and_a_supervisor() {
     drop(lease);
 }
 
-/// Goal: an engine whose disk is full is told of, with what to do, and leaves nothing; when there is room again the next
-/// environment starts.
+/// Goal: an engine whose disk is full is told of, with what to do, and leaves nothing; when there is room again the
+/// next environment starts.
 #[tokio::test]
 async fn an_engine_has_a_full_disk() {
     let stand = Stand::new();
