@@ -59,13 +59,15 @@ async fn announced(stage: &Stage<'_, Cafe>, count: usize) -> Verdict {
 }
 
 /// Goal: what was paid first is made first and announced first, once and to everybody, whatever happens to the barista.
-/// Method: [`first_in_first_out_across_a_restart`], then [`every_client_hears_of_every_order`].
+/// Method: [`first_in_first_out_across_a_restart`], then [`every_client_hears_of_every_order`], then
+/// [`what_was_read_and_not_queued_is_made`].
 #[test]
 fn the_baristas_line() -> Verdict {
     cafe::adjusted().variable_of(BARISTA, "BARISTA_TIME_SCALE", TIME_SCALE).scenario(async |stage| {
         let clients = first_in_first_out_across_a_restart(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
         every_client_hears_of_every_order(stage, clients).await?;
+        what_was_read_and_not_queued_is_made(stage).await?;
         none_too_quick(stage).await
     })
 }
@@ -130,4 +132,45 @@ async fn every_client_hears_of_every_order(stage: &mut Stage<'_, Cafe>, mut clie
         assert_eq!(hear_to_the_end(client).await?, [], "a client heard of something twice");
     }
     Ok(())
+}
+
+/// Goal: an order that a barista has read and not yet queued when it is killed is made by its successor.
+/// Method: the queue is locked while an order is paid. The barista is killed when it waits to store it; so is its session,
+/// which would store it all the same once the lock is gone.
+async fn what_was_read_and_not_queued_is_made(stage: &mut Stage<'_, Cafe>) -> Verdict {
+    stage.environment().expect_complaint("postgres", "terminating connection due to administrator command");
+    stage.part(BARISTA).restart().await?;
+    let before = rows(stage, "announcement").await?;
+    let mut door = stage.database().await?.begin().await?;
+    sqlx::query("LOCK TABLE barista_queue IN SHARE ROW EXCLUSIVE MODE").execute(&mut *door).await?;
+    let paid = place(stage, &[("홍차", 1)]).await?;
+    assert_eq!(paid.len(), 1, "other orders are declined than the seed says");
+    let session = waits_to_queue(stage).await?;
+    stage.part(BARISTA).kill().await?;
+    // Answers when the session has ended, or after this many milliseconds.
+    let ended = sqlx::query_scalar("SELECT pg_terminate_backend($1, 60000)").bind(session);
+    let ended: bool = ended.fetch_one(&stage.database().await?).await?;
+    assert!(ended, "the dead barista's session goes on");
+    door.rollback().await?;
+    let queued = sqlx::query_scalar("SELECT count(*) FROM barista_queue WHERE order_number = $1");
+    let queued: i64 = queued.bind(paid[0].to_string()).fetch_one(&stage.database().await?).await?;
+    assert_eq!(queued, 0, "it was queued before the barista died");
+
+    stage.part(BARISTA).restart().await?;
+    stage.settle().await?;
+    assert_eq!(rows(stage, "announcement").await?, before + 1, "what was paid is not made");
+    assert_eq!(hear(&mut stage.announcements(Some(&before.to_string())).await?, 1).await?, paid);
+    Ok(())
+}
+
+/// Waits until the barista waits to queue an order; the process id of its session.
+async fn waits_to_queue(stage: &Stage<'_, Cafe>) -> Result<i32, Failure> {
+    let database = stage.database().await?;
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+        AND query LIKE 'INSERT INTO barista_queue%'";
+    let waits = eventually(async || match sqlx::query_scalar(waiting).fetch_optional(&database).await {
+        Ok(Some(session)) => Ok(session),
+        other => Err(format!("the barista does not wait to queue an order: {other:?}")),
+    });
+    Ok(waits.await?)
 }

@@ -1,7 +1,7 @@
 //! A broker dies and comes back, or all of them stand still: every upload ends, and as its asker was told.
 
 use fixtures::Refusal;
-use fixtures::subtasks::{self, Behaviour, Outcome, Pattern};
+use fixtures::subtasks::{self, Behaviour, Outcome, Pattern, WORKER};
 use greenroom::drive::burst;
 use greenroom::scenario::Verdict;
 use greenroom::spec::Layout;
@@ -15,7 +15,9 @@ use crate::ledger::{most_outcomes, tally, uploading};
 /// There is no snapshot: what is sent a second time is a matter of timing.
 #[test]
 fn a_broker_outage_leaves_no_upload_open() -> Verdict {
-    subtasks::adjusted().layout(Layout::Separate).scenario(async |stage| {
+    // However long brokers need, no upload is to be given up meanwhile.
+    let patient = subtasks::adjusted().variable("UPLOAD_TIMEOUT", "1h").variable_of(WORKER, "WORK_TIMEOUT", "1h");
+    patient.layout(Layout::Separate).scenario(async |stage| {
         stage.environment().expect_complaint("subtask-api", "not published");
         stage.environment().expect_complaint("subtask-worker", "shut out of the consumer group");
         stage.environment().expect_complaint("subtask-worker", "answer not acknowledged, trying again");

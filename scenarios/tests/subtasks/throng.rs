@@ -13,7 +13,8 @@ const UPLOADS: usize = 1_000;
 /// events, and every tenth fails.
 #[test]
 fn a_thousand_uploads_in_flight_all_end() -> Verdict {
-    subtasks::scenario(async |stage| {
+    // However long that takes, no upload is to be given up meanwhile.
+    subtasks::adjusted().variable("UPLOAD_TIMEOUT", "1h").scenario(async |stage| {
         let mut subtasks = Vec::new();
         for number in 0..50 {
             subtasks.push(stage.api.create(&format!("Result {number}")).await?);
