@@ -8,6 +8,15 @@ use crate::wire::READY_TOPIC;
 /// news of the machine, on which it stood still that long.
 const SLOW_EVENT: &str = "Exceptionally slow controller event";
 
+/// What controllers say when another of them leads the quorum from now on, and brokers ask the former one
+/// (`QuorumController`, `ControllerApis`, Apache Kafka 4.3). Where no fault was done to a broker, it stood still for
+/// `controller.quorum.fetch.timeout` or longer: news of the machine too, and what a client met of it, that client says.
+const ANOTHER_CONTROLLER: [&str; 3] = [
+    "Performing controller activation",
+    "Renouncing the leadership",
+    "Unexpected error handling request RequestHeader(apiKey=BROKER_HEARTBEAT",
+];
+
 /// What PostgreSQL says when a client ends while it is being answered: news of the client, whose own end tells it.
 const CLIENT_LOST: &str = "FATAL:  connection to client lost";
 
@@ -53,8 +62,9 @@ impl Tongue {
             Self::Kafka => {
                 let names = |text: &&str| line.contains(*text);
                 // The topic is our own, made and removed around the beginning of a story.
-                let ours = line.contains(READY_TOPIC) || LATE_HEARTBEATS.iter().any(names) || line.contains(SLOW_EVENT);
-                ["] WARN ", "] ERROR "].iter().any(names) && !ours
+                let of_the_machine = LATE_HEARTBEATS.iter().chain(&ANOTHER_CONTROLLER).chain([&SLOW_EVENT]);
+                let told_apart = line.contains(READY_TOPIC) || of_the_machine.into_iter().any(names);
+                ["] WARN ", "] ERROR "].iter().any(names) && !told_apart
             }
             Self::Postgres => {
                 let severe =
@@ -113,7 +123,8 @@ mod tests {
         let late =
             "processExpiredBrokerHeartbeat: controller event queue overloaded. Timed out heartbeat from broker 2.";
         let slow = "Exceptionally slow controller event writeNoOpRecord(1745314928) took 2103 ms.";
-        assert!([late, slow].iter().all(|text| !Tongue::Kafka.complains(&kafka.replace("text", text))));
+        let changed = "[QuorumController id=1] Performing controller activation.";
+        assert!([late, slow, changed].iter().all(|text| !Tongue::Kafka.complains(&kafka.replace("text", text))));
         assert!(!Tongue::Kafka.complains(&kafka.replace("text", "Received an error for partition greenroom.ready-0")));
         let postgres = "2026-11-25 19:32:10.659 UTC [1666] FATAL:  the database system is starting up";
         assert!(Tongue::Postgres.complains(postgres) && !Tongue::Postgres.complains(&postgres.replace("FATAL", "LOG")));
