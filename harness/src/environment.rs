@@ -265,12 +265,17 @@ impl Environment {
             Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
             Action::Link { routes, .. } => routes.iter().for_each(|route| self.audit.disturb(&route.to)),
         }
-        if let Action::Signal { part, signal: PartSignal::Kill | PartSignal::Stop } = &action {
-            self.ended.insert(part.clone());
-        } else if let Action::Restart { part } = &action {
-            self.ended.remove(part);
+        let done = self.lease.act(action.clone()).await;
+        match (action, done.is_ok()) {
+            (Action::Restart { part }, true) => drop(self.ended.remove(&part)),
+            // It may have been killed and not started.
+            (Action::Restart { part }, false)
+            | (Action::Signal { part, signal: PartSignal::Kill | PartSignal::Stop }, true) => {
+                self.ended.insert(part);
+            }
+            _ => {}
         }
-        Ok(self.lease.act(action).await?)
+        Ok(done?)
     }
 
     /// Looks whether every part runs but for those that the story has ended or has seen end.
@@ -281,7 +286,9 @@ impl Environment {
         for PartSummary { name, state, .. } in self.summary().await?.parts {
             if let (PartState::Exited(status), false) = (state, self.ended.contains(&name)) {
                 let of_program = |program: &ProgramSpec| {
-                    program.under_test && (0..program.instances).any(|number| instance_name(program, number) == name)
+                    program.under_test
+                        && !program.elsewhere
+                        && (0..program.instances).any(|number| instance_name(program, number) == name)
                 };
                 let is_under_test = self.spec.programs.iter().any(of_program);
                 return Err(EnvironmentError::Ended { part: name, status, is_under_test });

@@ -112,6 +112,8 @@ pub struct Told {
     pub outcome: Result<Verdict, Box<dyn Any + Send>>,
     /// Whether its environment was there.
     pub begun: bool,
+    /// What became of the environment, where it was lost meanwhile: then nothing is known of the system.
+    pub lost: Option<String>,
     /// Complaints in the logs that nobody expected.
     pub complaints: Vec<Complaint>,
 }
@@ -146,7 +148,7 @@ pub fn tell(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) ->
 
 impl Told {
     fn not_begun(failure: Failure) -> Self {
-        Self { outcome: Ok(Err(failure)), begun: false, complaints: Vec::new() }
+        Self { outcome: Ok(Err(failure)), begun: false, lost: None, complaints: Vec::new() }
     }
 }
 
@@ -168,9 +170,11 @@ async fn play(
         Err(error) => return Told::not_begun(error.into()),
     };
     let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
+    let runs_on = environment.all_run_on().await;
+    let lost = runs_on.as_ref().err().filter(|error| error.is_of_the_environment()).map(|error| report::chain(error));
     let outcome = match outcome {
         Ok(Ok(())) => {
-            Ok(passed_over(&mut environment).await.map_err(|failure| Failure { location: begun_at, ..failure }))
+            Ok(passed_over(&environment, runs_on).map_err(|failure| Failure { location: begun_at, ..failure }))
         }
         told => told,
     };
@@ -193,13 +197,13 @@ async fn play(
             Err(panic)
         }
     };
-    Told { outcome, begun: true, complaints }
+    Told { outcome, begun: true, lost, complaints }
 }
 
 /// A story that passes over a complaint of a part, or over its end, has not passed.
-async fn passed_over(environment: &mut Environment) -> Verdict {
+fn passed_over(environment: &Environment, runs_on: Result<(), EnvironmentError>) -> Verdict {
     environment.audit()?;
-    Ok(environment.all_run_on().await?)
+    Ok(runs_on?)
 }
 
 /// Keeps everything that explains a failure and says where it is.

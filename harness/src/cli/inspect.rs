@@ -131,7 +131,13 @@ async fn end_all() -> anyhow::Result<ExitCode> {
         };
         any |= !summaries.is_empty();
         let Ok(mut connection) = Connection::to(&house).await else { continue };
-        match gone(connection.end(None).await, &house).await {
+        let ended = connection.end(None).await;
+        let ended = match ended {
+            // All that there are can always be ended: this one has not understood.
+            Err(refused @ ClientError::Refused(_)) => Err(refused.into()),
+            ended => gone(ended, &house).await,
+        };
+        match ended {
             Ok(()) => summaries.iter().for_each(|what| say(&format!("{what} is gone"))),
             // Those of others are ended all the same.
             Err(error) => {

@@ -80,13 +80,14 @@ impl EnvironmentError {
     pub(crate) fn is_of_the_environment(&self) -> bool {
         match self {
             Self::Client(error) => !matches!(error, ClientError::Refused(_)),
+            // Who shares a group is the system's affair.
+            Self::Brokers(error) => !error.is_of_a_group(),
             Self::Collect(error) => error.is_of_the_environment(),
             Self::Settle(error) => matches!(error, SettleError::Client { .. }),
             Self::Prepare(_)
             | Self::Images(_)
             | Self::Binaries(_)
             | Self::State(_)
-            | Self::Brokers(_)
             | Self::Runtime(_)
             | Self::Task(_) => true,
             Self::Part(_) | Self::NoBroker(_) | Self::NoViewer | Self::NoGroup { .. } | Self::Elsewhere(_) => false,

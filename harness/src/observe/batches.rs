@@ -8,19 +8,18 @@
 //! Deliberately absent: the records themselves, see [`super::topics`], and message formats before 2, which Kafka 4 no
 //! longer stores (KIP-724).
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{AddrParseError, SocketAddrV4};
 
 use bytes::{Buf as _, Bytes};
+use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{BrokerId, FetchRequest, MetadataRequest, MetadataResponse};
 use kafka_protocol::records::{Compression, RecordBatchDecoder};
 
 use super::Endpoints;
-use crate::wire::{Peer, WireError, brokers_of, topic_name};
+use super::topology::{self, Peers};
+use crate::wire::{Peer, WireError, topic_name};
 
 /// Most bytes of one answer; a larger first batch is sent whole regardless (KIP-74).
 const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
@@ -73,13 +72,19 @@ pub enum BatchesError {
     /// A broker's address is not `IPv4:port`.
     #[error("could not use the address of a broker")]
     Address(#[from] AddrParseError),
-    /// No broker answered, or one refused: an unknown topic, for example.
+    /// No broker answered, or one refused.
     #[error("could not ask for the batches of {topic}")]
     Wire {
         /// The topic.
         topic: String,
         /// What the broker said, or why it said nothing.
         source: WireError,
+    },
+    /// There is no such topic.
+    #[error("there is no topic {topic}")]
+    NoTopic {
+        /// What was asked for.
+        topic: String,
     },
     /// A partition has no leader, so nobody can say what it holds.
     #[error("{topic}[{partition}] has no leader")]
@@ -121,45 +126,22 @@ pub enum BatchesError {
 /// # Errors
 /// See [`BatchesError`]; each answer is awaited for 5 s.
 pub async fn batches(endpoints: &Endpoints, topic: &str) -> Result<Vec<StoredBatch>, BatchesError> {
-    let brokers: Vec<SocketAddrV4> =
+    let mut brokers: Vec<SocketAddrV4> =
         endpoints.brokers.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
-    let mut peers: BTreeMap<SocketAddrV4, Peer> = BTreeMap::new();
+    let mut peers = Peers::new();
+    let topology = topology::ask(&mut brokers, &mut peers).await;
+    let topology = topology.map_err(|source| BatchesError::Wire { topic: topic.to_owned(), source })?;
+    let mut leaders = topology.leaders.into_iter().filter(|((name, _), _)| name == topic).peekable();
+    if leaders.peek().is_none() {
+        return Err(BatchesError::NoTopic { topic: topic.to_owned() });
+    }
     let mut batches = Vec::new();
-    for (partition, leader) in leaders(&brokers, topic).await? {
-        let leader = leader.ok_or_else(|| BatchesError::NoLeader { topic: topic.to_owned(), partition })?;
+    for ((_, partition), leader) in leaders {
+        let leader = leader.address.ok_or_else(|| BatchesError::NoLeader { topic: topic.to_owned(), partition })?;
         let peer = peers.entry(leader).or_insert_with(|| Peer::new(leader));
         batches.extend(read_partition(peer, topic, partition).await?);
     }
     Ok(batches)
-}
-
-/// Every partition of the topic with its leader, asked of the first broker that answers.
-async fn leaders(brokers: &[SocketAddrV4], topic: &str) -> Result<BTreeMap<i32, Option<SocketAddrV4>>, BatchesError> {
-    let wire = |source| BatchesError::Wire { topic: topic.to_owned(), source };
-    let request = MetadataRequest::default()
-        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic_name(topic)))]))
-        .with_allow_auto_topic_creation(false);
-    let mut refusal = WireError::NoBrokers;
-    for broker in brokers {
-        let mut peer = Peer::new(*broker);
-        match peer.ask(&request).await {
-            Ok(answer) => {
-                for found in &answer.topics {
-                    peer.check::<MetadataRequest>(found.error_code, topic).map_err(wire)?;
-                }
-                return Ok(leaders_in(&answer));
-            }
-            Err(error) => refusal = error,
-        }
-    }
-    Err(wire(refusal))
-}
-
-fn leaders_in(answer: &MetadataResponse) -> BTreeMap<i32, Option<SocketAddrV4>> {
-    let addresses: BTreeMap<BrokerId, SocketAddrV4> =
-        brokers_of(answer).into_iter().map(|broker| (BrokerId(broker.node_id), broker.address)).collect();
-    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-    partitions.map(|found| (found.partition_index, addresses.get(&found.leader_id).copied())).collect()
 }
 
 async fn read_partition(peer: &mut Peer, topic: &str, partition: i32) -> Result<Vec<StoredBatch>, BatchesError> {

@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 use tokio::sync::Mutex;
 
 use super::lag::Lag;
-use super::{Endpoints, instances, rows};
+use super::rows::{Rows, Seen};
+use super::{Endpoints, instances};
 use crate::attempts::Attempts;
 use crate::report;
 use crate::spec::{IdleSpec, SettleSpec};
@@ -183,8 +182,7 @@ struct Look {
 
 /// The connections that one settling looks through.
 struct Eyes<'a> {
-    postgres: Option<PgPool>,
-    queries: &'a SettleSpec,
+    rows: Option<Rows>,
     lag: Option<Mutex<Lag>>,
     http: reqwest::Client,
     idle: Vec<(&'a str, String)>,
@@ -193,14 +191,8 @@ struct Eyes<'a> {
 impl<'a> Eyes<'a> {
     fn open(endpoints: &'a Endpoints, spec: &'a SettleSpec) -> Result<Self, SettleError> {
         let missing = |what: String| SettleError::Missing { what };
-        let postgres = match &endpoints.postgres_url {
-            Some(url) => Some(
-                PgPoolOptions::new()
-                    .max_connections(1)
-                    .acquire_timeout(ANSWER)
-                    .connect_lazy(url)
-                    .map_err(|source| SettleError::Client { what: "postgres", source: Box::new(source) })?,
-            ),
+        let rows = match &endpoints.postgres_url {
+            Some(url) => Some(Rows::new(url, &spec.empty)?),
             None if spec.empty.is_empty() => None,
             None => return Err(missing("rows of a database".to_owned())),
         };
@@ -227,7 +219,7 @@ impl<'a> Eyes<'a> {
             }
             idle.extend(found.into_iter().map(|(name, url)| (name, format!("{}{path}", url.trim_end_matches('/')))));
         }
-        Ok(Self { postgres, queries: spec, lag, http, idle })
+        Ok(Self { rows, lag, http, idle })
     }
 
     async fn look(&self, in_flight: &(dyn Fn() -> usize + Sync)) -> Result<Look, SettleError> {
@@ -249,10 +241,10 @@ impl<'a> Eyes<'a> {
         Ok(Look { waiting, counters: Counters { transitions, offsets } })
     }
 
-    async fn look_at_rows(&self) -> Result<(Vec<Waiting>, Option<i64>), SettleError> {
-        match &self.postgres {
-            Some(pool) => rows::look(pool, &self.queries.empty).await,
-            None => Ok((Vec::new(), None)),
+    async fn look_at_rows(&self) -> Result<Seen, SettleError> {
+        match &self.rows {
+            Some(rows) => rows.look().await,
+            None => Ok(Seen::default()),
         }
     }
 

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use super::{Waited, until};
+use crate::http;
 use crate::report::chain;
 
 /// Pause between two looks at something that takes a few milliseconds to come up.
@@ -81,7 +82,7 @@ pub(super) async fn redis(address: SocketAddrV4, deadline: Instant) -> Result<()
 
 /// Waits until a program answers 200 at its readiness URL.
 pub(super) async fn program(url: &str, deadline: Instant) -> Result<(), Waited> {
-    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build();
+    let client = http::client().timeout(ANSWER_LIMIT).build();
     let client = client.map_err(|error| Waited { missing: error.to_string(), waited: Duration::ZERO })?;
     until(deadline, LOOK_EVERY, async || {
         let answer =

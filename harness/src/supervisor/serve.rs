@@ -227,7 +227,11 @@ impl Server {
     /// Whether its socket is where clients look for it. Who logs out may lose all files in memory (`RemoveIPC` of
     /// logind.conf(5)), and a new supervisor may stand in their place.
     fn is_at_home(&self) -> bool {
-        std::fs::metadata(self.house.socket()).is_ok_and(|socket| socket.ino() == self.socket)
+        match std::fs::metadata(self.house.socket()) {
+            Ok(socket) => socket.ino() == self.socket,
+            // Whatever keeps it from being looked at may pass.
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
     }
 
     /// Returns when no client could find this supervisor any more.

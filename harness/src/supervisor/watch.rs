@@ -42,17 +42,17 @@ pub fn sweep(house: &House) -> bool {
     };
     if let Ok(identity) = std::fs::read_to_string(house.identity()) {
         end_all_of(&identity, house.path());
-        keep_log(house, &identity);
+        keep_log(house, &identity, |log, last| std::fs::rename(log, last));
     }
     demolish(house);
     true
 }
 
 /// Keeps the log of a supervisor that died: whoever asks why has nothing else.
-fn keep_log(house: &House, identity: &str) {
+fn keep_log(house: &House, identity: &str, keep: impl FnOnce(&Path, &Path) -> std::io::Result<()>) {
     let log = std::fs::OpenOptions::new().append(true).create(true).open(house.log());
     let told = log.and_then(|mut log| writeln!(log, "supervisor {identity} has died; what it left was swept"));
-    let _ = told.and_then(|()| std::fs::rename(house.log(), house.last_log()));
+    let _ = told.and_then(|()| keep(&house.log(), &house.last_log()));
 }
 
 /// Removes a house whose lock the caller holds. It is renamed first, in one step: whoever makes the house anew from
@@ -76,6 +76,8 @@ pub fn clear_ruins(workspace: &Workspace) {
 pub fn clear(house: &House) {
     if let Ok(identity) = std::fs::read_to_string(house.identity()) {
         end_all_of(&identity, house.path());
+        // Copied: the caller's own words go to the same file.
+        keep_log(house, &identity, |log, last| std::fs::copy(log, last).map(drop));
     }
     let entries = std::fs::read_dir(house.path()).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.path().is_dir()) {

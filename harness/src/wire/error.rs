@@ -143,6 +143,15 @@ pub enum DecodeError {
 }
 
 impl WireError {
+    /// Whether it tells, in the end, of who shares a group.
+    pub(crate) fn is_of_a_group(&self) -> bool {
+        match self {
+            Self::GroupNotShared { .. } => true,
+            Self::Deadline { source: Some(last), .. } => last.is_of_a_group(),
+            _ => false,
+        }
+    }
+
     /// Whether the same question may get another answer a moment later, while a cluster is starting.
     pub(super) fn is_transient(&self) -> bool {
         match self {

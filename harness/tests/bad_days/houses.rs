@@ -100,6 +100,25 @@ async fn a_supervisor_that_died_leaves_its_log() {
     assert!(kept.ends_with(" has died; what it left was swept\n"), "{kept}");
 }
 
+/// Goal: the log is kept too where the next supervisor takes the house before the watcher sweeps it.
+#[tokio::test]
+async fn the_log_of_the_dead_is_kept_by_whoever_follows() {
+    let stand = Stand::new();
+    let lease = stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts");
+    let (identity, house) = (stand.identity(), stand.house());
+    // The watcher first, so that nobody sweeps.
+    let watches = ["watch".to_owned(), house.path().display().to_string()];
+    let is_watcher = |process: &Process| process.cmdline().is_ok_and(|line| line.ends_with(&watches));
+    let watcher = procfs::process::all_processes().expect("processes").flatten().find(is_watcher).expect("it has one");
+    kill(nix::unistd::Pid::from_raw(watcher.pid()), Signal::SIGKILL).expect("it lives");
+    kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
+    drop(lease);
+    let next = stand.lease(stand.order(REDIS_ONLY)).await.expect("the next one starts");
+    let kept = std::fs::read_to_string(house.last_log()).expect("the log is kept");
+    assert!(kept.contains(&format!("supervisor {identity} has died")), "{kept}");
+    next.release().await.expect("it ends");
+}
+
 /// Goal: a supervisor that nobody can reach any more, because its files were taken away, ends with everything that
 /// runs, and leaves alone what another one has put in their place.
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use greenroom::runtime::{self, PartState};
@@ -62,6 +63,10 @@ async fn a_umask_that_keeps_others_out_is_no_matter() {
     // From here on its supervisor ends with this test.
     let _inner = stand.with_state(&state);
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    for made in [stand.path().join("below"), state] {
+        let mode = std::fs::metadata(&made).expect("it was made").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o711, "nobody else may pass through {}", made.display());
+    }
 }
 
 /// Goal: all of a database stands still when it is paused, also where its state lies behind a link.
