@@ -103,7 +103,7 @@ pub enum LinkError {
         to: String,
     },
     /// No link stands in front of such a part.
-    #[error("there is no link to {to}; links stand in front of {known}")]
+    #[error("there is no link to {to}; links stand in front of {known} (a way is named from its client to its part)")]
     UnknownTarget {
         /// What was named.
         to: String,

@@ -12,7 +12,12 @@ use greenroom::supervisor::state::{House, Workspace};
 use greenroom::supervisor::{serve, watch};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", version, about = "Real, isolated environments for integration tests")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    about = "Real, isolated environments for integration tests"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

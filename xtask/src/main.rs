@@ -100,6 +100,9 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
         return greenroom(&judge.chain(arguments).collect::<Vec<_>>(), runtime.as_deref(), &[]);
     }
     build(&[])?;
+    if arguments.iter().any(|argument| ["--help", "-h"].contains(&argument.as_str())) {
+        say(&format!("{USAGE}\nwhat follows is nextest's\n"));
+    }
     let mut command = Command::new(nextest);
     let chosen =
         arguments.iter().any(|argument| ["--profile", "-P"].contains(&argument.split('=').next().unwrap_or("")));

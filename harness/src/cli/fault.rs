@@ -148,11 +148,18 @@ impl Way {
 
     fn broken(self, fault: LinkFault, flow: Flow) -> (Action, String) {
         let Self { client, part } = &self;
+        let direction = match flow {
+            Flow::Both => "in both directions",
+            Flow::Requests => "for what the client sends",
+            Flow::Answers => "for the answers",
+        };
         let how = match fault {
             LinkFault::Cut => "is cut".to_owned(),
-            LinkFault::Blackhole => "loses what is sent".to_owned(),
-            LinkFault::Delay { ms } => format!("takes {ms} ms longer in each direction that was meant"),
-            LinkFault::Throttle { bytes_per_s } => format!("carries {bytes_per_s} bytes a second on each connection"),
+            LinkFault::Blackhole => format!("lets nothing through {direction}"),
+            LinkFault::Delay { ms } => format!("takes {ms} ms longer {direction}"),
+            LinkFault::Throttle { bytes_per_s } => {
+                format!("carries {bytes_per_s} bytes a second {direction} on each connection")
+            }
         };
         let told = format!("the way from {client} to {part} {how}; `fault heal {client} {part}` takes it back");
         (Action::Link { routes: vec![self.clone().route()], change: Change::Break(fault, flow) }, told)

@@ -26,7 +26,7 @@ pub enum EnvironmentError {
     #[error("failed to find the workspace")]
     State(#[from] StateError),
     /// The supervisor could not do it.
-    #[error("failed to use the environment")]
+    #[error(transparent)]
     Client(#[from] ClientError),
     /// The system did not come to rest.
     #[error("failed to settle")]

@@ -192,7 +192,10 @@ async fn wrong_routes_and_second_healings_are_told() {
         stand.links.change(&[route], change, &parts).await.expect_err("refused").to_string()
     };
     let cut = Change::Break(Fault::Cut, Flow::Both);
-    assert_eq!(said(None, "shp", cut).await, "there is no link to shp; links stand in front of shop");
+    assert_eq!(
+        said(None, "shp", cut).await,
+        "there is no link to shp; links stand in front of shop (a way is named from its client to its part)"
+    );
     assert_eq!(
         said(Some("til"), "shop", cut).await,
         "there is no client til; clients are shop, till, outside, everyone"
