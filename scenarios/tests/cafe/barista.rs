@@ -98,10 +98,10 @@ async fn first_in_first_out_across_a_restart(stage: &mut Stage<'_, Cafe>) -> Res
     Ok(vec![client, from_the_first])
 }
 
-/// Goal: every connected client hears of every order, once and in the same order, and of nothing else; one that comes later
-/// hears what comes later; one that went away while the barista lived misses nothing either.
-/// Method: with `clients` of before, who have heard of everything so far. The one that goes away has heard of two orders and
-/// comes back when all are announced; at last the barista ends, so that everybody hears to the end.
+/// Goal: every connected client hears of every order, once and in the same order, and of nothing else; one that comes
+/// later hears what comes later; one that went away while the barista lived misses nothing either.
+/// Method: with `clients` of before, who have heard of everything so far. The one that goes away has heard of two
+/// orders and comes back when all are announced; at last the barista ends, so that everybody hears to the end.
 async fn every_client_hears_of_every_order(stage: &mut Stage<'_, Cafe>, mut clients: Vec<EventStream>) -> Verdict {
     for _ in 0..20 {
         clients.push(stage.announcements(None).await?);
@@ -135,8 +135,8 @@ async fn every_client_hears_of_every_order(stage: &mut Stage<'_, Cafe>, mut clie
 }
 
 /// Goal: an order that a barista has read and not yet queued when it is killed is made by its successor.
-/// Method: the queue is locked while an order is paid. The barista is killed when it waits to store it; so is its session,
-/// which would store it all the same once the lock is gone.
+/// Method: the queue is locked while an order is paid. The barista is killed when it waits to store it; so is its
+/// session, which would store it all the same once the lock is gone.
 async fn what_was_read_and_not_queued_is_made(stage: &mut Stage<'_, Cafe>) -> Verdict {
     stage.environment().expect_complaint("postgres", "terminating connection due to administrator command");
     stage.part(BARISTA).restart().await?;

@@ -80,11 +80,11 @@ fn an_order_that_was_never_answered_is_settled() -> Verdict {
     })
 }
 
-/// Goal: an order that was stored when the service died, and whose payment nobody may have asked for, is asked for again:
-/// as often as it takes, and made once.
+/// Goal: an order that was stored when the service died, and whose payment nobody may have asked for, is asked for
+/// again: as often as it takes, and made once.
 /// Method: the brokers stand still while orders are stored, so that nothing is acknowledged; the service is killed, and
-/// its successor asks again every 200 ms while the payment service stands still, until each was asked for twice at least.
-/// There is no snapshot: how often it asks is a matter of timing.
+/// its successor asks again every 200 ms while the payment service stands still, until each was asked for twice at
+/// least. There is no snapshot: how often it asks is a matter of timing.
 #[test]
 fn an_order_whose_payment_was_not_asked_for_is_asked_for_again() -> Verdict {
     cafe::adjusted().variable("ORDER_RETRY_AFTER", "200ms").scenario(async |stage| {

@@ -1,4 +1,5 @@
-//! Stories of the café: numbers without gap or duplicate, answers that find their asker, a line that survives its barista.
+//! Stories of the café: numbers without gap or duplicate, answers that find their asker, a line that survives its
+//! barista.
 
 mod barista;
 mod crashes;

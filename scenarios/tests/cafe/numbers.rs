@@ -107,9 +107,9 @@ async fn a_rolled_back_order_leaves_no_gap(stage: &mut Stage<'_, Cafe>) -> Verdi
 }
 
 /// Goal: across midnight each date has its own numbers from 1, without gap or duplicate, while orders keep coming.
-/// Method: the business date changes a few seconds after the start; both instances are kept busy from the last second before
-/// it until it has. An environment that became ready only after its midnight shows nothing, and makes way for one with more
-/// time.
+/// Method: the business date changes a few seconds after the start; both instances are kept busy from the last second
+/// before it until it has. An environment that became ready only after its midnight shows nothing, and makes way for
+/// one with more time.
 #[test]
 fn across_midnight() -> Verdict {
     for ahead in [8, 20, 45] {

@@ -58,8 +58,9 @@ const LONG: &str = "LONG";
 
 /// Goal: what is wrong is refused with its name, and a malformed record is put aside with its cause; nothing of it is
 /// stored, no number is used up, and the rest goes on.
-/// Method: everything wrong; then a good order, which gets number 1, the opposite of its payment, and the largest order. What
-/// is sent by hand has no key, because which of the two that read topic `payment` is first is a matter of timing.
+/// Method: everything wrong; then a good order, which gets number 1, the opposite of its payment, and the largest
+/// order. What is sent by hand has no key, because which of the two that read topic `payment` is first is a matter of
+/// timing.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     cafe::scenario(async |stage| {

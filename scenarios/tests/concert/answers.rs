@@ -1,5 +1,5 @@
-//! Answers as they should not come: twice, late, in another order, to nobody, unreadable, or after what they are about has
-//! run out. Whatever comes, money is taken once, a seat is sold once, and what comes later is dealt with.
+//! Answers as they should not come: twice, late, in another order, to nobody, unreadable, or after what they are about
+//! has run out. Whatever comes, money is taken once, a seat is sold once, and what comes later is dealt with.
 //!
 //! Every record that comes once more, whoever sends it, is in `defects/money.rs`; payments that nobody answers are in
 //! `defects/retries.rs`.

@@ -1,7 +1,8 @@
 //! The service dies in each window between two steps that belong together, and its successor makes good what it left:
 //! money is taken once, a seat is sold once, nothing is lost.
 //!
-//! A dead member stays in its group until its session has timed out, after six seconds: most of the time of these stories.
+//! A dead member stays in its group until its session has timed out, after six seconds: most of the time of these
+//! stories.
 
 use std::process::Command;
 
@@ -81,8 +82,8 @@ fn after_the_commit() -> Verdict {
 }
 
 /// Goal: a payment that was sent, and of which nobody knows that it was, is sent again and made once.
-/// Method: the service dies between Kafka's acknowledgement and the mark. The payment API is silent at first, so that what
-/// settles the payment is the second record.
+/// Method: the service dies between Kafka's acknowledgement and the mark. The payment API is silent at first, so that
+/// what settles the payment is the second record.
 #[test]
 fn after_the_acknowledgement() -> Verdict {
     concert::adjusted().crash_at(Failpoint::AfterSend).scenario(async |stage| {
@@ -123,8 +124,8 @@ fn an_answer_to_a_dead_service() -> Verdict {
 }
 
 /// Goal: of two payments that wait for the relay, each is sent and made once when the relay dies between them.
-/// Method: the relay, which takes one row at a time, is held up before it marks the first, until the second is committed;
-/// it dies with the second in its hands.
+/// Method: the relay, which takes one row at a time, is held up before it marks the first, until the second is
+/// committed; it dies with the second in its hands.
 #[test]
 fn between_two_rows() -> Verdict {
     let one_by_one = concert::adjusted().variable("OUTBOX_BATCH_SIZE", 1);
@@ -208,9 +209,9 @@ fn in_the_middle_of_compensation() -> Verdict {
 }
 
 /// Goal: a row whose instance dies is taken over by the other one, though nobody restarts the first.
-/// Method: the first instance is killed while it is held up between Kafka's acknowledgement and its mark; then the second
-/// one has a row of its own to send. The payment API is silent at first, so that what settles the first payment is the
-/// record of the second instance.
+/// Method: the first instance is killed while it is held up between Kafka's acknowledgement and its mark; then the
+/// second one has a row of its own to send. The payment API is silent at first, so that what settles the first payment
+/// is the record of the second instance.
 #[test]
 fn another_instance_takes_over() -> Verdict {
     concert::adjusted().resending_soon().instances(2).scenario(async |stage| {

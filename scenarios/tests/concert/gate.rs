@@ -15,8 +15,16 @@ pub(crate) const COMMIT_OF_A_PAYMENT: &str = "CREATE CONSTRAINT TRIGGER gate AFT
 pub(crate) const CHANGE_OF_STATUS: &str = "CREATE TRIGGER gate BEFORE UPDATE OF status ON payment_outbox
     FOR EACH STATEMENT EXECUTE FUNCTION gate()";
 
-/// Lock 8 is taken by the first who comes, until its transaction ends; lock 7 is the story's. Both are of a class of their
-/// own, so that no lock of the service is taken for one of them.
+/// An attempt to send an outbox row is over, and not counted yet. Just our own service counts.
+pub(crate) const COUNT_OF_ATTEMPTS: &str = "CREATE TRIGGER gate BEFORE UPDATE OF attempts ON payment_outbox
+    FOR EACH STATEMENT EXECUTE FUNCTION gate()";
+
+/// The end of a transaction that makes a concert.
+pub(crate) const COMMIT_OF_A_CONCERT: &str = "CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON concert
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION gate()";
+
+/// Lock 8 is taken by the first who comes, until its transaction ends; lock 7 is the story's. Both are of a class of
+/// their own, so that no lock of the service is taken for one of them.
 const FUNCTION: &str = "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF pg_try_advisory_xact_lock(1735552626, 8) THEN PERFORM pg_advisory_xact_lock_shared(1735552626, 7); END IF;

@@ -80,9 +80,9 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     Ok(())
 }
 
-/// Goal: a service that starts and lacks a route of its contract breaks the stories that need it, and the route is named.
-/// Method: a server in Perl, which every Debian has, makes the table of the contract that is observed, lists no concert, and
-/// knows no other route.
+/// Goal: a service that starts and lacks a route of its contract breaks the stories that need it, and the route is
+/// named. Method: a server in Perl, which every Debian has, makes the table of the contract that is observed, lists no
+/// concert, and knows no other route.
 #[test]
 fn a_route_that_somebody_elses_service_lacks_is_told() -> Verdict {
     if Service::of_this_run()?.is_some() {
@@ -161,10 +161,10 @@ fn end(service: &mut Child) {
     let _ = service.wait();
 }
 
-/// Goal: a service that somebody starts by hand is judged by what it does in each story's own environment; what it cannot be
-/// asked is listed.
-/// Method: a thread starts ours anew, a moment after the variables of the next environment are there. Until then the one
-/// of the environment before listens at the address, and would break every law.
+/// Goal: a service that somebody starts by hand is judged by what it does in each story's own environment; what it
+/// cannot be asked is listed.
+/// Method: a thread starts ours anew, a moment after the variables of the next environment are there. Until then the
+/// one of the environment before listens at the address, and would break every law.
 #[test]
 fn a_service_that_is_started_by_hand_is_judged() -> Verdict {
     if Service::of_this_run()?.is_some() {

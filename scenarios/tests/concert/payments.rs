@@ -1,10 +1,12 @@
 //! Paying for a seat: through the outbox to the payment API and back.
 
+use fixtures::Refusal;
 use fixtures::concert::{self, PRICE, SeatStatus};
 use greenroom::scenario::Verdict;
 
 use crate::books;
 use crate::ledger::{both_balances, holders, outbox, paid};
+use crate::sales::{POINTS, held_seats};
 
 /// Goal: a payment goes all the way once. Method: issue a token, reserve, pay 10 000 of 100 000 points.
 #[test]
@@ -53,6 +55,31 @@ fn declined_payment() -> Verdict {
         books::balance(stage, &[(poor.id, 90_000), (rich.id, 90_000)]).await?;
         insta::assert_snapshot!(stage.document().await?);
         Ok(())
+    })
+}
+
+/// Goal: a seat is paid by whoever holds it, and by nobody else.
+/// Method: each of two buyers holds a seat, and the second pays for that of the first. Then both pay for their own.
+#[test]
+fn a_seat_that_somebody_else_holds() -> Verdict {
+    concert::scenario(async |stage| {
+        let held = held_seats(stage, 2).await?;
+        let (holder, other) = (&held[0], &held[1].buyer);
+        let refused = stage.concert.pay(&other.token, other.id, holder.reservation.seat_id).await.refused()?;
+        assert_eq!(refused.code(), (404, "RESERVATION_001"));
+        for buyer in [&holder.buyer, other] {
+            assert_eq!(both_balances(stage, buyer.id).await?, (POINTS.to_string(), POINTS.to_string()));
+        }
+        assert_eq!(outbox(stage).await?, [""; 0], "a payment was asked for");
+
+        for held in &held {
+            stage.concert.pay_for(held).await?;
+        }
+        stage.settle().await?;
+        for held in &held {
+            assert_eq!(paid(stage, held.reservation.id).await?, ["10000"]);
+        }
+        books::balance(stage, &[(holder.buyer.id, POINTS), (other.id, POINTS)]).await
     })
 }
 

@@ -1,7 +1,11 @@
 //! What the service refuses, with the status and code of the contract.
 
+mod bodies;
+mod codes;
+mod tokens;
+
 use fixtures::Refusal;
-use fixtures::concert::{self, PRICE, QueueToken, UserId};
+use fixtures::concert::{self, PRICE, UserId};
 use greenroom::scenario::Verdict;
 use serde_json::json;
 
@@ -19,22 +23,6 @@ fn reserving_and_paying_need_the_header() -> Verdict {
         let body = json!({ "userId": user, "seatId": show.seats[0].id });
         let paid = stage.concert.post("/reservation/payment").json(body).refused().await?;
         assert_eq!(paid.code(), (401, "COMMON_401"));
-        books::balance(stage, &[(user, PRICE)]).await
-    })
-}
-
-/// Goal: a bad token is told to be one.
-#[test]
-fn a_bad_token_is_invalid() -> Verdict {
-    concert::scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
-        let user = stage.concert.funded_user(1, PRICE).await?;
-        let bad = QueueToken::new("not.a.token");
-        let reserved = stage.concert.reserve(&bad, &show.wish(user, 1)).await.refused()?;
-        let paid = stage.concert.pay(&bad, user, show.seats[0].id).await.refused()?;
-        for refusal in [reserved, paid] {
-            assert_eq!((refusal.status, refusal.message.as_str()), (401, "Token is invalid"));
-        }
         books::balance(stage, &[(user, PRICE)]).await
     })
 }

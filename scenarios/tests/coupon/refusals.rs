@@ -7,8 +7,8 @@ use greenroom::scenario::{Failure, Verdict};
 
 use crate::ledger::{owners, remembered};
 
-/// Goal: what is wrong is refused by name or put aside with its cause, and nothing comes of it; a winner's record has no
-/// key and eight bytes, big-endian; a loser has none and is not remembered.
+/// Goal: what is wrong is refused by name or put aside with its cause, and nothing comes of it; a winner's record has
+/// no key and eight bytes, big-endian; a loser has none and is not remembered.
 /// Method: everything wrong; then three coupons, four users, one after the other.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {

@@ -38,9 +38,9 @@ async fn ten_groups_of_ten_go_as_one_compressed_batch(stage: &Stage<'_, Metrics>
     Ok(calls)
 }
 
-/// What is left waits for the end: two complete groups, and seven calls in progress when SIGTERM comes, whose metrics make
-/// two incomplete ones. An environment whose calls were over before SIGTERM came shows nothing, and makes way for one with
-/// more work.
+/// What is left waits for the end: two complete groups, and seven calls in progress when SIGTERM comes, whose metrics
+/// make two incomplete ones. An environment whose calls were over before SIGTERM came shows nothing, and makes way for
+/// one with more work.
 fn story_of_an_end(adjusted: impl Fn() -> Adjustments<Metrics>) -> Verdict {
     for work_time_scale in [3, 8, 24] {
         let mut shown = false;
@@ -127,10 +127,10 @@ fn a_lost_partial_batch_is_caught() -> Verdict {
     Ok(())
 }
 
-/// Goal: no metric waits long for more, and each is stored once, whatever arrives during a flush and whatever becomes of
-/// the store.
-/// Method: a sender that flushes what is 20 ms old: [`a_few_go_by_age`], [`what_arrives_during_a_flush_is_stored_once`],
-/// [`a_killed_store_catches_up`].
+/// Goal: no metric waits long for more, and each is stored once, whatever arrives during a flush and whatever becomes
+/// of the store.
+/// Method: a sender that flushes what is 20 ms old: [`a_few_go_by_age`],
+/// [`what_arrives_during_a_flush_is_stored_once`], [`a_killed_store_catches_up`].
 #[test]
 fn batches_go_by_age() -> Verdict {
     // A pause of the brokers is no failed attempt.
@@ -144,8 +144,8 @@ fn batches_go_by_age() -> Verdict {
 }
 
 /// Goal: a few metrics do not wait for more once they are as old as `FLUSH_AGE` says, and their work was measured.
-/// Method: two calls of each route, and one each with the shortest and the longest text; the first goes sooner than any does
-/// in the story of `refusals`, whose `FLUSH_AGE` is 4 s.
+/// Method: two calls of each route, and one each with the shortest and the longest text; the first goes sooner than any
+/// does in the story of `refusals`, whose `FLUSH_AGE` is 4 s.
 async fn a_few_go_by_age(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failure> {
     let mut calls = of_each_route(501..=502);
     calls.extend([0, 10_000].map(|text_length| Call { route: Route::First, text_length }));
@@ -166,8 +166,8 @@ async fn a_few_go_by_age(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failur
 
 /// Goal: what arrives while a batch is being sent is neither lost nor doubled, goes in groups and batches again, and no
 /// group has more than ten.
-/// Method: the brokers are paused until a batch is being sent and 300 more metrics wait behind it; then 300 more come, 32 at a
-/// time, with the brokers at work.
+/// Method: the brokers are paused until a batch is being sent and 300 more metrics wait behind it; then 300 more come,
+/// 32 at a time, with the brokers at work.
 async fn what_arrives_during_a_flush_is_stored_once(stage: &mut Stage<'_, Metrics>, calls: &mut Vec<Call>) -> Verdict {
     // A commit that comes late, because the brokers stand still, shuts the store out.
     stage.environment().expect_complaint("store", "shut out of the consumer group");
@@ -230,8 +230,9 @@ async fn a_killed_store_catches_up(stage: &mut Stage<'_, Metrics>, mut calls: Ve
     Ok(())
 }
 
-/// Makes these calls at once, waits for rest, and says how long after they began the first of their records was made, by the
-/// record's own time. Both times are cut to milliseconds, so a bound in whole milliseconds that was kept is never undercut.
+/// Makes these calls at once, waits for rest, and says how long after they began the first of their records was made,
+/// by the record's own time. Both times are cut to milliseconds, so a bound in whole milliseconds that was kept is
+/// never undercut.
 pub(crate) async fn first_went_after(stage: &Stage<'_, Metrics>, calls: &[Call]) -> Result<Duration, Failure> {
     let begun_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     stage.sender.call_all(calls.len(), calls).await?;

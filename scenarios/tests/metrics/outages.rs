@@ -10,8 +10,8 @@ use greenroom::spec::Layout;
 use crate::{of_each_route, on_the_wire, reached};
 
 /// Goal: a broker's death and return lose nothing and double nothing.
-/// Method: a broker is killed when the first metrics are acknowledged, and calls are made until it is dead; more are made and
-/// taken without it, and more after its restart.
+/// Method: a broker is killed when the first metrics are acknowledged, and calls are made until it is dead; more are
+/// made and taken without it, and more after its restart.
 #[test]
 fn a_broker_restart_loses_nothing() -> Verdict {
     metrics::adjusted().layout(Layout::Separate).variable("FLUSH_AGE", "20ms").scenario(async |stage| {
@@ -50,10 +50,10 @@ fn a_broker_restart_loses_nothing() -> Verdict {
 }
 
 /// Goal: while Kafka is away memory is bounded and the caller is told; what was accepted is stored once when Kafka is
-/// back, even if it was sent more than once. A sender that has to end meanwhile ends in time, and does not pretend that all
-/// is well.
-/// Method: all brokers are paused, so that nothing is acknowledged and what was sent may still be taken afterwards, and sixty
-/// calls come at once where thirty have room; and once more, with five metrics waiting when SIGTERM comes.
+/// back, even if it was sent more than once. A sender that has to end meanwhile ends in time, and does not pretend that
+/// all is well.
+/// Method: all brokers are paused, so that nothing is acknowledged and what was sent may still be taken afterwards, and
+/// sixty calls come at once where thirty have room; and once more, with five metrics waiting when SIGTERM comes.
 #[test]
 fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
     let adjustments = metrics::adjusted().variable("BUFFER_METRICS_MAX", 30).variable("DELIVERY_TIMEOUT", "1s");

@@ -11,10 +11,10 @@ use crate::flushing::first_went_after;
 
 const ID: &str = "metricId";
 
-/// Goal: what is wrong is told to its sender or put aside with its cause, becomes no metric, and holds up nothing; the good
-/// go when they are old enough, and not before.
-/// Method: a sender that flushes what is 4 s old: [`malformed_records_are_put_aside`], [`what_is_no_text_is_refused`], and
-/// one good call of each route.
+/// Goal: what is wrong is told to its sender or put aside with its cause, becomes no metric, and holds up nothing; the
+/// good go when they are old enough, and not before.
+/// Method: a sender that flushes what is 4 s old: [`malformed_records_are_put_aside`], [`what_is_no_text_is_refused`],
+/// and one good call of each route.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     let flush_age = Duration::from_secs(4);
@@ -32,10 +32,10 @@ fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     })
 }
 
-/// Goal: a malformed record is put aside with its cause and the rest of its partition goes on; a metric that comes twice
-/// is stored once; one without an id, as the original sends it, is stored too.
-/// Method: all of them are put into one partition, between two metrics that are well formed; and into the other topics, one
-/// of each: the metrics of one of them have another form.
+/// Goal: a malformed record is put aside with its cause and the rest of its partition goes on; a metric that comes
+/// twice is stored once; one without an id, as the original sends it, is stored too.
+/// Method: all of them are put into one partition, between two metrics that are well formed; and into the other topics,
+/// one of each: the metrics of one of them have another form.
 async fn malformed_records_are_put_aside(stage: &Stage<'_, Metrics>) -> Result<Vec<Call>, Failure> {
     let producer = stage.producer()?;
     let elapsed = |value: &[u8]| NewRecord::to(Route::Decorated.topic()).partition(0).value(value);

@@ -9,9 +9,9 @@ use greenroom::spec::Layout;
 use crate::ledger::{most_outcomes, tally, uploading};
 
 /// Goal: a broker that dies while uploads are in flight leaves none of them open: what was accepted is done, once.
-/// Method: twenty uploads are in the worker's hands when a broker is killed, twenty are asked for at that moment, twenty
-/// without it and twenty when it is back. What the brokers do not take in time is refused, and has failed then: for certain
-/// the last two, which are asked for while all brokers stand still.
+/// Method: twenty uploads are in the worker's hands when a broker is killed, twenty are asked for at that moment,
+/// twenty without it and twenty when it is back. What the brokers do not take in time is refused, and has failed then:
+/// for certain the last two, which are asked for while all brokers stand still.
 /// There is no snapshot: what is sent a second time is a matter of timing.
 #[test]
 fn a_broker_outage_leaves_no_upload_open() -> Verdict {

@@ -29,8 +29,9 @@ async fn three_outcomes(stage: &Stage<'_, Subtasks>, pattern: Pattern) -> Verdic
     Ok(())
 }
 
-/// Goal: a request is answered, and the answer ends it: well, with the worker's error, or because the work hung. An event,
-/// to which nobody replies, ends with the same outcomes by the worker's own entry, and adds nothing to the reply topic.
+/// Goal: a request is answered, and the answer ends it: well, with the worker's error, or because the work hung. An
+/// event, to which nobody replies, ends with the same outcomes by the worker's own entry, and adds nothing to the reply
+/// topic.
 #[test]
 fn both_patterns_have_three_outcomes() -> Verdict {
     subtasks::adjusted().variable_of(WORKER, "WORK_TIMEOUT", "200ms").scenario(async |stage| {
@@ -69,8 +70,8 @@ fn without_a_worker_both_patterns_time_out() -> Verdict {
     })
 }
 
-/// Goal: a subtask is uploading until the last of its uploads has ended; one that does not say that the worker completes
-/// its subtask ends all the same, and does not complete it.
+/// Goal: a subtask is uploading until the last of its uploads has ended; one that does not say that the worker
+/// completes its subtask ends all the same, and does not complete it.
 #[test]
 fn a_subtask_uploads_until_its_last_upload_ends() -> Verdict {
     subtasks::scenario(async |stage| {

@@ -42,8 +42,8 @@ async fn first_request_is_answered(stage: &Stage<'_, Subtasks>) -> Verdict {
     }
 }
 
-/// Goal: see [`first_request_is_answered`]; and a server that cannot hear answers accepts nothing and says so; when it can,
-/// it says from where on it listens.
+/// Goal: see [`first_request_is_answered`]; and a server that cannot hear answers accepts nothing and says so; when it
+/// can, it says from where on it listens.
 /// Method: every reply partition is taken by somebody else while the server starts again.
 #[test]
 fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {

@@ -48,8 +48,8 @@ pub(crate) async fn a_second_delivery_changes_nothing(stage: &Stage<'_, Subtasks
     Ok(())
 }
 
-/// Goal: each malformed record of both topics is in its dead-letter topic with the cause, and an upload that comes after
-/// it in every partition is done.
+/// Goal: each malformed record of both topics is in its dead-letter topic with the cause, and an upload that comes
+/// after it in every partition is done.
 pub(crate) async fn malformed_records_are_put_aside(stage: &Stage<'_, Subtasks>) -> Verdict {
     let producer = stage.producer()?;
     let upload = || NewRecord::to(TOPIC).value(r#"{"subtaskId":1}"#);

@@ -115,7 +115,8 @@ async fn refuses_what_is_no_object(api: &SubtaskClient, path: &str) -> Verdict {
     refuses(api, path, b"\xff\xfe", "The body must be UTF-8").await
 }
 
-/// An id that nothing has is 404 and one that is none is 400, either with the field named; so is 404 a route that is none.
+/// An id that nothing has is 404 and one that is none is 400, either with the field named; so is 404 a route that is
+/// none.
 async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdict {
     for route in ["/queueUploadResult", "/queueUploadResult/event"] {
         let refused = stage.api.post(route).json(json!({"subtaskId": 4711})).refused().await?;

@@ -30,8 +30,8 @@ fn the_token_expires_before_the_answer() -> Verdict {
 }
 
 /// Goal: a seat whose payment is under way stays sold when its hold would have passed.
-/// Method: the payment API is silent. A second seat is held after the first is paid for: when that hold has passed and its
-/// seat is free, the time of the first hold is over too. Then the story answers.
+/// Method: the payment API is silent. A second seat is held after the first is paid for: when that hold has passed and
+/// its seat is free, the time of the first hold is over too. Then the story answers.
 #[test]
 fn the_hold_passes_while_the_payment_is_in_flight() -> Verdict {
     let quick = concert::adjusted().variable("HOLD_DURATION", "3s").variable("SEAT_RELEASE_PERIOD", "100ms");

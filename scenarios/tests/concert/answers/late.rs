@@ -65,8 +65,8 @@ fn the_last_payment_is_answered_first() -> Verdict {
 
 /// Goal: what comes after the final state changes nothing: a repetition is passed over, a contradiction put aside.
 /// Method: a payment is declined, and the next buyer pays for the same seat. Then the first one's refusal comes once
-/// more, and an approval after it; and the next one's refusal. None of them may free the seat, or sell it again. Where a
-/// contradiction is put aside is our service's own affair, so just the snapshot tells.
+/// more, and an approval after it; and the next one's refusal. None of them may free the seat, or sell it again. Where
+/// a contradiction is put aside is our service's own affair, so just the snapshot tells.
 #[test]
 fn after_the_final_state() -> Verdict {
     concert::scenario(async |stage| {

@@ -20,9 +20,10 @@ const NO_ANSWERS: [Option<&[u8]>; 6] = [
     Some(br#"{"eventId": 1, "isSuccess": "perhaps"}"#),
 ];
 
-/// Goal: each malformed record is in the dead-letter topic of its own with the cause, and those behind it are dealt with.
-/// Method: every partition of every topic begins with malformed records, those of topic `payment` for the payment API;
-/// then a payment is approved and one declined. What the causes say is in the snapshot: the words are a service's own.
+/// Goal: each malformed record is in the dead-letter topic of its own with the cause, and those behind it are dealt
+/// with. Method: every partition of every topic begins with malformed records, those of topic `payment` for the payment
+/// API; then a payment is approved and one declined. What the causes say is in the snapshot: the words are a service's
+/// own.
 #[test]
 fn malformed_records_are_put_aside() -> Verdict {
     concert::scenario(async |stage| {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fixtures::concert::{self, PRICE};
+use fixtures::concert::{self, PRICE, UserId};
+use fixtures::payment::{Action, Match};
 use greenroom::scenario::Verdict;
 use serde_json::json;
 
@@ -69,8 +70,8 @@ fn a_payment_api_that_was_away() -> Verdict {
 }
 
 /// Goal: a payment API that fails over HTTP fails nobody who pays through Kafka.
-/// Method: it answers calls with an error, and then closes their connections, while a buyer pays each time. The calls are
-/// the story's, because the service makes none: it is shown that the two sides of the payment API do not touch.
+/// Method: it answers calls with an error, and then closes their connections, while a buyer pays each time. The calls
+/// are the story's, because the service makes none: it is shown that the two sides of the payment API do not touch.
 #[test]
 fn broken_over_http() -> Verdict {
     concert::scenario(async |stage| {
@@ -91,6 +92,42 @@ fn broken_over_http() -> Verdict {
         stage.settle().await?;
         books::balance(stage, &[(first.id, 100_000), (second.id, 100_000)]).await?;
         insta::assert_snapshot!(stage.document().await?);
+        Ok(())
+    })
+}
+
+/// Goal: over HTTP a payment is approved or declined by what its body says, and what is no payment is refused; the
+/// journal has all of it.
+/// Method: the calls are the story's, in the place of any service that calls it (contract 1.9).
+#[test]
+fn decided_over_http() -> Verdict {
+    concert::scenario(async |stage| {
+        let blocked = Match::user(UserId(7)).then(Action::decline("card blocked")).named("blocked");
+        let too_dear = Match::price(20_000).then(Action::decline("too dear")).named("too dear");
+        stage.payments.set_rules(&[blocked, too_dear]).await?;
+        let payment = |user: i64, price: &str| json!({"userId": user, "price": price, "reservationId": user});
+        let declined = |message: &str| json!({"message": message, "error": "Payment declined"});
+        let no_object = "the body is JSON, but not an object";
+        for (number, (body, status, answer, rule)) in [
+            (payment(1, "10000"), 200, json!({"isSuccess": true, "message": "Payment approved"}), None),
+            (payment(7, "10000"), 500, declined("card blocked"), Some("blocked")),
+            (payment(2, "20000.00"), 500, declined("too dear"), Some("too dear")),
+            (json!([1]), 400, json!({"message": "Invalid request data.", "error": no_object}), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (found, text) = stage.payments.pay(&body).await?;
+            assert_eq!((found, serde_json::from_str(&text).ok()), (status, Some(answer.clone())), "{body}");
+            let journal = stage.payments.journal().await?;
+            let entry = &journal[number];
+            assert_eq!((journal.len(), &entry.value, entry.path.as_deref()), (number + 1, &body, Some("/api/payment")));
+            let decided_by = entry.rule.as_ref().and_then(|rule| rule.name.as_deref());
+            let malformed = entry.malformed.as_deref();
+            assert_eq!((decided_by, malformed), (rule, (status == 400).then_some(no_object)));
+            let answers: Vec<_> = entry.answers.iter().map(|answer| (answer.status, &answer.value)).collect();
+            assert_eq!((answers, entry.finished), (vec![(Some(status), &answer)], true));
+        }
         Ok(())
     })
 }

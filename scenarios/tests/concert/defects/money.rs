@@ -122,8 +122,8 @@ fn duplicates_change_nothing() -> Verdict {
     everything_twice(concert::adjusted())
 }
 
-/// Goal: the story above finds a second payment and a second refund after a duplicate of each kind: of the request, which
-/// the payment API answers once more, of the approval and of the refusal.
+/// Goal: the story above finds a second payment and a second refund after a duplicate of each kind: of the request,
+/// which the payment API answers once more, of the approval and of the refusal.
 #[test]
 fn duplicates_that_are_handled_again_are_caught() -> Verdict {
     let wrong = |topic: &str, payments: u8, points: &str| {

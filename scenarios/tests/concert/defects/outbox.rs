@@ -24,8 +24,8 @@ fn an_early_answer(adjustments: Adjustments<Concert>) -> Verdict {
         gate.held_up().await?;
 
         approve(stage, &held).await?;
-        // The relay waits at the gate, and the answer for the relay, unless it has overtaken it. How somebody else's service
-        // lets the two meet is its own affair.
+        // The relay waits at the gate, and the answer for the relay, unless it has overtaken it. How somebody else's
+        // service lets the two meet is its own affair.
         eventually(async || match (waiting_for_a_lock(&database).await, outbox(stage).await) {
             (Ok(2..), Ok(_)) => Ok(()),
             (Ok(_), Ok(rows)) if rows == ["SUCCESS"] || stage.is_of_somebody_else() => Ok(()),

@@ -7,10 +7,12 @@ use fixtures::concert::{self, Concert, Defect, PRICE};
 use fixtures::payment::{Action, Match};
 use greenroom::scenario::{Failure, Verdict, eventually};
 
-use super::{catches, law};
+use super::{catches, event, law};
 use crate::answers::approve;
 use crate::books;
-use crate::ledger::outbox;
+use crate::gate::{COUNT_OF_ATTEMPTS, Gate};
+use crate::ledger::{outbox, outbox_is};
+use crate::sales::{POINTS, held_seats};
 
 /// How long a payment may take that is asked for again after 300 ms.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(10);
@@ -69,6 +71,39 @@ fn a_jwt_in_the_outbox_is_caught() -> Verdict {
     catches(Defect::JwtInOutbox, asked_for_again, &[places])
 }
 
+/// Goal: a row that one instance sends again is left alone by the other.
+/// Method: one of two instances is held up when it has sent the row again and not counted that; the other has a row of
+/// its own to send. One row at a time, in order: when that is marked, the other instance is done with the first.
+#[test]
+fn a_row_is_sent_again_by_one_instance() -> Verdict {
+    impatient(concert::adjusted()).instances(2).variable("OUTBOX_BATCH_SIZE", 1).scenario(async |stage| {
+        let held = held_seats(stage, 2).await?;
+        stage.payments.add_rule(Match::reservation(held[0].reservation.id).then(Action::NoAnswer)).await?;
+        stage.concert.pay_for(&held[0]).await?;
+        outbox_is(stage, &["PUBLISHED"]).await?;
+        let gate = Gate::at(COUNT_OF_ATTEMPTS, stage.database().await?).await?;
+        gate.held_up().await?;
+        let times = async || {
+            let records = stage.records("payment").await?;
+            Ok::<_, Failure>(records.iter().filter(|record| event(record) == Some(1)).count())
+        };
+        let before = times().await?;
+        assert!(before > 1, "it was sent {before} times, and not again");
+
+        stage.concert.pay_for(&held[1]).await?;
+        eventually(async || match outbox(stage).await {
+            Ok(rows) if rows.get(1).is_some_and(|row| row != "INIT") => Ok(()),
+            other => Err(format!("the second row is not sent: {other:?}")),
+        })
+        .await?;
+        assert_eq!(times().await?, before, "it was sent while another instance had it in hand");
+        gate.open().await?;
+        approve(stage, &held[0]).await?;
+        stage.settle().await?;
+        books::balance(stage, &[(held[0].buyer.id, POINTS), (held[1].buyer.id, POINTS)]).await
+    })
+}
+
 /// Nobody ever answers a payment. When it was asked for three times, its answer comes after all.
 fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
     impatient(adjustments).variable("OUTBOX_ATTEMPTS_MAX", 3).scenario(async |stage| {
@@ -82,12 +117,12 @@ fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
         let database = stage.database().await?;
         let given_up = "SELECT count(*) FROM payment_outbox WHERE given_up_at IS NOT NULL";
         let asked = eventually(async || {
-            let asked = stage.payments.journal_of(held.reservation.id).await.map_err(|error| error.to_string())?.len();
-            match sqlx::query_scalar::<_, i64>(given_up).fetch_one(&database).await {
-                Ok(given_up) if given_up > 0 || asked > 3 => Ok(asked),
-                Ok(_) => Err(format!("asked for {asked} times, and not given up")),
-                Err(error) => Err(error.to_string()),
-            }
+            // First this: what was sent before it was given up is in the topic when that is read.
+            let given_up = sqlx::query_scalar::<_, i64>(given_up).fetch_one(&database).await;
+            let given_up = given_up.map_err(|error| error.to_string())? > 0;
+            let asked = stage.records("payment").await.map_err(|error| error.to_string())?.len();
+            let ended = given_up || asked > 3;
+            ended.then_some(asked).ok_or_else(|| format!("asked for {asked} times, and not given up"))
         });
         let asked = asked.await?;
         law(asked <= 3, || format!("the payment was asked for {asked} times, more often than the limit of 3"))?;
@@ -109,6 +144,12 @@ fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
 #[test]
 fn attempts_have_a_limit() -> Verdict {
     never_answered(concert::adjusted())
+}
+
+/// Goal: the limit is that of all instances together. Method: [`never_answered`], with two.
+#[test]
+fn two_instances_have_one_limit() -> Verdict {
+    never_answered(concert::adjusted().instances(2))
 }
 
 /// Goal: the story above finds a service that asks for ever.

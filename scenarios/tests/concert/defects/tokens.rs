@@ -9,16 +9,17 @@ use greenroom::scenario::{Verdict, eventually};
 use super::{catches, law};
 use crate::answers::token_is_gone;
 use crate::books;
+use crate::queue::{OVER, is_shut_out};
 
 /// How long a place in the queue may take to be given on: fifty rounds of promotion.
 const PROMOTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A buyer pays, and asks where its token stands.
+/// A buyer pays, and asks where its token stands; then it asks for another seat with it.
 fn a_used_token(adjustments: Adjustments<Concert>) -> Verdict {
     adjustments.scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
+        let show = stage.concert.put_on_show(2, PRICE).await?;
         let buyer = stage.concert.buyer(1, PRICE).await?;
-        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        let held = stage.concert.hold(&buyer, &show, 2).await?;
         stage.concert.pay_for(&held).await?;
         stage.settle().await?;
 
@@ -29,11 +30,13 @@ fn a_used_token(adjustments: Adjustments<Concert>) -> Verdict {
         let standing = stage.concert.check_queue(&buyer.token).await;
         law(standing.is_err(), || format!("the used token still stands in the queue: {standing:?}"))?;
         assert_eq!(standing.refused()?.code(), (404, "WAITING_QUEUE_004"));
+        is_shut_out(stage, &buyer.token, (buyer.id, &show), OVER).await?;
         books::balance(stage, &[(buyer.id, PRICE)]).await
     })
 }
 
-/// Goal: a token is gone when its payment succeeded. Method: [`a_used_token`].
+/// Goal: a token is gone when its payment succeeded, and nobody reserves or pays with it any more.
+/// Method: [`a_used_token`].
 #[test]
 fn a_used_token_is_gone() -> Verdict {
     a_used_token(concert::adjusted())

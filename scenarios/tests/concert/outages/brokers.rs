@@ -1,7 +1,8 @@
 //! Brokers die and come back.
 
-use fixtures::concert;
-use greenroom::scenario::Verdict;
+use fixtures::Stage;
+use fixtures::concert::{self, Concert};
+use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::Layout;
 
 use super::{brokers_are_missed, each_paid_once};
@@ -29,7 +30,7 @@ fn one_broker_lost_and_back() -> Verdict {
 }
 
 /// Goal: with two brokers of three away, nothing can be acknowledged, and nothing is lost that was; what was asked for
-/// meanwhile is paid when they are back, and nobody has to help.
+/// meanwhile is paid when they are back, and nobody has to help. Until then it is tried with growing pauses.
 #[test]
 fn two_brokers_lost_and_back() -> Verdict {
     concert::adjusted().resending_soon().layout(Layout::Separate).scenario(async |stage| {
@@ -40,9 +41,11 @@ fn two_brokers_lost_and_back() -> Verdict {
         let before = stage.observe().await?;
         stage.kafka().broker(2).kill().await?;
         stage.kafka().broker(3).kill().await?;
+        sqlx::raw_sql(NOTE_PAUSES).execute(&stage.database().await?).await?;
         stage.concert.pay_for(&held[1]).await?;
         an_attempt_has_failed(stage).await?;
         assert_eq!(outbox(stage).await?, ["SUCCESS", "INIT"]);
+        pauses_grow(stage).await?;
 
         stage.kafka().broker(2).restart().await?;
         stage.kafka().broker(3).restart().await?;
@@ -56,6 +59,29 @@ fn two_brokers_lost_and_back() -> Verdict {
         }
         Ok(())
     })
+}
+
+/// Writes down how long the relay of our own service means to pause with a row that could not be sent.
+const NOTE_PAUSES: &str = "CREATE TABLE pauses (seconds float8 NOT NULL);
+    CREATE FUNCTION note_pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO pauses VALUES (extract(epoch FROM NEW.retry_at - clock_timestamp()));
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER note_pause AFTER UPDATE OF attempts ON payment_outbox
+        FOR EACH ROW WHEN (NEW.last_error IS NOT NULL) EXECUTE FUNCTION note_pause()";
+
+/// Waits until a pause is half as long again as the first, which is 300 ms here.
+async fn pauses_grow(stage: &Stage<'_, Concert>) -> Verdict {
+    let database = stage.database().await?;
+    let grown = eventually(async || {
+        let longest =
+            sqlx::query_scalar::<_, Option<f64>>("SELECT max(seconds) FROM pauses").fetch_one(&database).await;
+        match longest {
+            Ok(Some(longest)) if longest > 0.45 => Ok(()),
+            other => Err(format!("pauses do not grow; the longest was {other:?} s")),
+        }
+    });
+    Ok(grown.await?)
 }
 
 /// Goal: the death of the broker that leads the quorum is a death like any other: the others elect, and payments go on.

@@ -12,8 +12,8 @@ use crate::gate::{CHANGE_OF_STATUS, Gate};
 use crate::ledger::{an_attempt_has_failed, outbox_is, waiting_for_a_lock};
 use crate::sales::held_seats;
 
-/// The five payments lie in all three partitions of `payment`, each of which another broker leads. The way to one of them
-/// is broken until an attempt has failed.
+/// The five payments lie in all three partitions of `payment`, each of which another broker leads. The way to one of
+/// them is broken until an attempt has failed.
 fn without_a_leader(broken: impl AsyncFnOnce(LinkHandle<'_>) -> Result<(), EnvironmentError>) -> Verdict {
     concert::adjusted().resending_soon().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
         brokers_are_missed(stage);
@@ -50,7 +50,8 @@ fn a_broker_parted_from_the_others() -> Verdict {
     concert::adjusted().resending_soon().layout(Layout::Separate).links(Links::All).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 5).await?;
-        // On a busy machine brokers miss one another for a moment; one that is left alone then has what nobody else has.
+        // On a busy machine brokers miss one another for a moment; one that is left alone then has what nobody else
+        // has.
         stage.kafka().in_sync(3, &[1, 2, 3]).await?;
         let parted = stage.kafka().leader_of("payment", 0).await?;
         let others: Vec<u16> = (1..=3).filter(|id| *id != parted).collect();
@@ -69,8 +70,8 @@ fn a_broker_parted_from_the_others() -> Verdict {
 
 /// Goal: an offset whose commit is lost with its connection is committed all the same, and nobody has to restart.
 /// Method: the answer is in the service's hands, held up by the gate, when nothing reaches the coordinator of its group
-/// any more. The answer is dealt with, its commit goes nowhere, and then the connection breaks. Settling demands that the
-/// group is not behind.
+/// any more. The answer is dealt with, its commit goes nowhere, and then the connection breaks. Settling demands that
+/// the group is not behind.
 #[test]
 fn a_commit_lost_with_its_connection() -> Verdict {
     concert::adjusted().resending_soon().links(Links::Clients).scenario(async |stage| {

@@ -1,6 +1,7 @@
 //! PostgreSQL and Redis go away in the middle of a payment and come back.
 //!
-//! The middle is between the payment's record and its mark: the relay waits at a gate there, and the answer for the relay.
+//! The middle is between the payment's record and its mark: the relay waits at a gate there, and the answer for the
+//! relay.
 
 use fixtures::Refusal;
 use fixtures::concert;
