@@ -36,7 +36,7 @@ const ANSWER_LIMIT_S: u64 = 120;
 /// How long the containers of an environment may take to go.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long the process of a first container may take to be seen: the engine tells its id before it is the program.
-const SEEN_LIMIT: Duration = Duration::from_secs(20);
+const SEEN_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks, at what is left of them and at a process that is not seen yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

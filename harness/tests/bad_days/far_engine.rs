@@ -82,7 +82,7 @@ async fn a_process_that_is_no_container_is_left_alone() {
     engine_whose_containers_are(bystander.id(), &socket);
     let mut order = stand.order(REDIS_ONLY);
     (order.runtime, order.engine) = (Runtime::Docker, format!("unix://{}", socket.display()));
-    order.deadline_ms = 10_000;
+    order.deadline_ms = 40_000;
     let said = complaint(stand.lease(order).await);
     assert!(bystander.try_wait().expect("its state").is_none(), "somebody else's process was ended; {said}");
     assert!(said.contains("the processes of its containers are not seen from here"), "{said}");
