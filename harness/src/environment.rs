@@ -18,10 +18,10 @@ use crate::audit::{Audit, Complaint, Unexpected};
 use crate::binaries::{self, GREENROOM};
 use crate::docker::{self, pinned};
 use crate::observe::{self, Endpoints, Observation};
-use crate::plan::{Kind, Plan, Runtime, Scope, instance_name};
+use crate::plan::{Kind, Plan, Runtime, Scope};
 use crate::runtime::{PartState, inherited};
 use crate::snapshot;
-use crate::spec::{ProgramSpec, Spec};
+use crate::spec::Spec;
 use crate::supervisor::client::{self, Lease, News};
 use crate::supervisor::protocol::{Action, Event, Order, PartSignal, PartSummary, Summary};
 use crate::supervisor::state::Workspace;
@@ -254,9 +254,14 @@ impl Environment {
         self.absent.iter().cloned().chain(self.audit.complaints()).collect()
     }
 
+    /// Whether a part only stands in for a service that runs elsewhere.
+    fn is_elsewhere(&self, part: &str) -> bool {
+        self.spec.programs.iter().any(|program| program.elsewhere && program.name == part)
+    }
+
     async fn act(&mut self, action: Action) -> Result<(), EnvironmentError> {
         if let Action::Signal { part, .. } | Action::Restart { part } = &action
-            && self.spec.programs.iter().any(|program| program.elsewhere && program.name == *part)
+            && self.is_elsewhere(part)
         {
             return Err(EnvironmentError::Elsewhere(part.clone()));
         }
@@ -285,12 +290,9 @@ impl Environment {
     pub async fn all_run_on(&mut self) -> Result<(), EnvironmentError> {
         for PartSummary { name, state, .. } in self.summary().await?.parts {
             if let (PartState::Exited(status), false) = (state, self.ended.contains(&name)) {
-                let of_program = |program: &ProgramSpec| {
-                    program.under_test
-                        && !program.elsewhere
-                        && (0..program.instances).any(|number| instance_name(program, number) == name)
-                };
-                let is_under_test = self.spec.programs.iter().any(of_program);
+                let kind = self.plan().part(&name).map(|part| &part.kind);
+                let is_program = matches!(kind, Some(Kind::Program { under_test: true, .. }));
+                let is_under_test = is_program && !self.is_elsewhere(&name);
                 return Err(EnvironmentError::Ended { part: name, status, is_under_test });
             }
         }

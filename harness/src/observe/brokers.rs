@@ -51,6 +51,12 @@ pub(super) fn client(brokers: &[String]) -> KafkaResult<QuietConsumer> {
     config.create_with_context(Quiet)
 }
 
+/// Whether what a topic holds is news of the system: Kafka's internal ones (`__…`) and the harness's own
+/// (`greenroom.…`) are not.
+pub(super) fn is_of_the_system(topic: &str) -> bool {
+    !topic.starts_with("__") && !topic.starts_with("greenroom.")
+}
+
 /// Every topic with its number of partitions, Kafka's internal ones (`__…`) and the harness's own (`greenroom.…`) left
 /// out; sorted by name.
 pub(super) fn topics(client: &QuietConsumer, timeout: Duration) -> KafkaResult<Vec<(String, i32)>> {
@@ -58,7 +64,7 @@ pub(super) fn topics(client: &QuietConsumer, timeout: Duration) -> KafkaResult<V
     let mut topics: Vec<_> = metadata
         .topics()
         .iter()
-        .filter(|topic| !topic.name().starts_with("__") && !topic.name().starts_with("greenroom."))
+        .filter(|topic| is_of_the_system(topic.name()))
         .map(|topic| (topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
         .collect();
     topics.sort();

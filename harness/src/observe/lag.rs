@@ -16,6 +16,7 @@ use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, Of
 use kafka_protocol::messages::{BrokerId, GroupId, ListOffsetsRequest, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 
+use super::brokers::is_of_the_system;
 use super::settle::Waiting;
 use super::topology::{self, Leader, Partition, Peers, Topology};
 use crate::report::chain;
@@ -235,12 +236,6 @@ impl Lag {
     fn peer(&mut self, broker: SocketAddrV4) -> &mut Peer {
         self.peers.entry(broker).or_insert_with(|| Peer::new(broker))
     }
-}
-
-/// Whether what a topic holds is news of the system: Kafka's internal ones (`__…`) and the harness's own
-/// (`greenroom.…`) are not.
-fn is_of_the_system(topic: &str) -> bool {
-    !topic.starts_with("__") && !topic.starts_with("greenroom.")
 }
 
 fn by_topic(partitions: &[Partition]) -> BTreeMap<String, Vec<i32>> {

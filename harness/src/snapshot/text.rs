@@ -25,7 +25,7 @@ pub(super) fn scan(names: &mut Names<'_>, path: &str, text: &str) -> String {
 
 /// What stands at the beginning of `rest`: its replacement and its length in bytes.
 fn recognise(names: &mut Names<'_>, path: &str, rest: &str) -> Option<(String, usize)> {
-    let word = run(rest, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    let word = run(rest, stands_in_a_word);
     // The end of a sentence is none of a token's.
     let token = word.trim_end_matches('.');
     if is_jwt(token) {
@@ -78,8 +78,13 @@ fn recognise_pattern(names: &mut Names<'_>, rest: &str) -> Option<(String, usize
 
 /// Whether a JWT stands in `text` as a word of its own.
 pub(super) fn holds_jwt(text: &str) -> bool {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
-        .any(|word| is_jwt(word.trim_matches('.')))
+    let mut words = text.split(|c: char| !u8::try_from(c).is_ok_and(stands_in_a_word));
+    words.any(|word| is_jwt(word.trim_matches('.')))
+}
+
+/// What tokens, addresses and instants are made of.
+fn stands_in_a_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
 /// The described pattern that `text` follows as a whole, as it is described; else `text`.

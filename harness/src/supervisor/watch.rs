@@ -40,19 +40,20 @@ pub fn sweep(house: &House) -> bool {
     let Ok(_lock) = house.lock() else {
         return false;
     };
-    if let Ok(identity) = std::fs::read_to_string(house.identity()) {
-        end_all_of(&identity, house.path());
-        keep_log(house, &identity, |log, last| std::fs::rename(log, last));
-    }
+    end_the_dead(house);
     demolish(house);
     true
 }
 
-/// Keeps the log of a supervisor that died: whoever asks why has nothing else.
-fn keep_log(house: &House, identity: &str, keep: impl FnOnce(&Path, &Path) -> std::io::Result<()>) {
+/// Ends whatever runs of a supervisor that died in a house whose lock the caller holds, and keeps its log: whoever asks
+/// why has nothing else.
+fn end_the_dead(house: &House) {
+    let Ok(identity) = std::fs::read_to_string(house.identity()) else { return };
+    end_all_of(&identity, house.path());
     let log = std::fs::OpenOptions::new().append(true).create(true).open(house.log());
     let told = log.and_then(|mut log| writeln!(log, "supervisor {identity} has died; what it left was swept"));
-    let _ = told.and_then(|()| keep(&house.log(), &house.last_log()));
+    // Copied: the caller's own words may go to the same file.
+    let _ = told.and_then(|()| std::fs::copy(house.log(), house.last_log()));
 }
 
 /// Removes a house whose lock the caller holds. It is renamed first, in one step: whoever makes the house anew from
@@ -74,11 +75,7 @@ pub fn clear_ruins(workspace: &Workspace) {
 
 /// Removes what an earlier supervisor left in the house that the caller has just locked.
 pub fn clear(house: &House) {
-    if let Ok(identity) = std::fs::read_to_string(house.identity()) {
-        end_all_of(&identity, house.path());
-        // Copied: the caller's own words go to the same file.
-        keep_log(house, &identity, |log, last| std::fs::copy(log, last).map(drop));
-    }
+    end_the_dead(house);
     let entries = std::fs::read_dir(house.path()).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.path().is_dir()) {
         remove(&entry.path());

@@ -2,6 +2,7 @@
 
 use fixtures::concert;
 use greenroom::scenario::{Verdict, eventually};
+use tokio::task::JoinHandle;
 
 use crate::books;
 use crate::gate::{COMMIT_OF_A_CONCERT, COMMIT_OF_A_PAYMENT, Gate};
@@ -17,10 +18,7 @@ fn while_a_concert_is_made() -> Verdict {
         let gate = Gate::at(COMMIT_OF_A_CONCERT, stage.database().await?).await?;
         let service = stage.concert.clone();
         let asked = tokio::spawn(async move { service.create_concert("Schwanengesang", "Small Hall").await });
-        gate.held_up().await?;
-        asked.abort();
-        let hung_up = asked.await.expect_err("nobody has answered");
-        assert!(hung_up.is_cancelled(), "{hung_up}");
+        hangs_up(asked, &gate).await?;
         // An answer from here on comes from a service that may have noticed.
         stage.concert.concerts().await?;
         gate.open().await?;
@@ -44,10 +42,7 @@ fn while_a_payment_is_asked_for() -> Verdict {
         let gate = Gate::at(COMMIT_OF_A_PAYMENT, stage.database().await?).await?;
         let (service, buyer) = (stage.concert.clone(), held.buyer.id);
         let asked = tokio::spawn(async move { service.pay_for(&held).await });
-        gate.held_up().await?;
-        asked.abort();
-        let hung_up = asked.await.expect_err("nobody has answered");
-        assert!(hung_up.is_cancelled(), "{hung_up}");
+        hangs_up(asked, &gate).await?;
         stage.concert.concerts().await?;
         gate.open().await?;
         // The contract has timers that send what nobody was woken for, but not within the patience of a story.
@@ -57,4 +52,13 @@ fn while_a_payment_is_asked_for() -> Verdict {
         }
         Ok(())
     })
+}
+
+/// Closes the connection of a call when its commit is held up.
+async fn hangs_up<T: std::fmt::Debug>(asked: JoinHandle<T>, gate: &Gate) -> Verdict {
+    gate.held_up().await?;
+    asked.abort();
+    let hung_up = asked.await.expect_err("nobody has answered");
+    assert!(hung_up.is_cancelled(), "{hung_up}");
+    Ok(())
 }
