@@ -19,31 +19,28 @@ pub(crate) struct Attempts {
     began: Instant,
     deadline: Instant,
     ticks: Interval,
-    any_made: bool,
+    last_began: Option<Instant>,
 }
 
 impl Attempts {
-    /// At least one attempt will be made, also where the deadline has passed; a later one begins `period` after the
-    /// one before, or when that has ended.
+    /// An attempt begins `period` after the one before, or when that has ended; the last one begins when the deadline
+    /// has passed, also where this process stood still until then.
     pub(crate) fn new(period: Duration, deadline: Instant) -> Self {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { began: Instant::now(), deadline, ticks, any_made: false }
+        Self { began: Instant::now(), deadline, ticks, last_began: None }
     }
 
-    /// Makes an attempt when it is due. `None`: the deadline has passed, and an attempt under way was dropped.
+    /// Makes an attempt when it is due. `None`: the deadline has passed, and an attempt under way was dropped; one that
+    /// begins after it has no time at all, and is good for what is seen at once.
     pub(crate) async fn make<T>(&mut self, attempt: impl Future<Output = T>) -> Option<T> {
-        // Asked for by itself, because a timeout never fires around an attempt that ends at once.
-        if self.any_made && Instant::now() >= self.deadline {
+        let deadline = self.deadline;
+        if self.last_began.is_some_and(|began| began >= deadline) {
             return None;
         }
-        self.any_made = true;
-        let ticks = &mut self.ticks;
-        let made = async {
-            ticks.tick().await;
-            attempt.await
-        };
-        timeout_at(self.deadline.into(), made).await.ok()
+        let _due_or_late = timeout_at(deadline.into(), self.ticks.tick()).await;
+        self.last_began = Some(Instant::now());
+        timeout_at(deadline.into(), attempt).await.ok()
     }
 
     /// How long attempts have been made.
@@ -63,10 +60,11 @@ pub(crate) fn look_until<T, E>(
 ) -> Result<Option<T>, E> {
     let deadline = Instant::now() + limit;
     loop {
+        let began = Instant::now();
         if let Some(seen) = look()? {
             return Ok(Some(seen));
         }
-        if Instant::now() >= deadline {
+        if began >= deadline {
             return Ok(None);
         }
         #[expect(clippy::disallowed_methods, reason = "the pause between two looks, bounded by the deadline")]
@@ -86,6 +84,15 @@ mod tests {
     #[tokio::test]
     async fn one_attempt_is_made_after_the_deadline_and_no_second() {
         let mut attempts = Attempts::new(PERIOD, Instant::now());
+        assert_eq!(attempts.make(ready(1)).await, Some(1));
+        assert_eq!(attempts.make(ready(2)).await, None);
+    }
+
+    /// Goal: whoever stands still in the middle of an attempt until the deadline has passed looks once more.
+    #[tokio::test]
+    async fn what_stood_still_looks_once_more() {
+        let mut attempts = Attempts::new(PERIOD, Instant::now());
+        attempts.last_began = Some(attempts.deadline - PERIOD);
         assert_eq!(attempts.make(ready(1)).await, Some(1));
         assert_eq!(attempts.make(ready(2)).await, None);
     }

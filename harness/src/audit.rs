@@ -3,8 +3,9 @@
 //! A line counts from the moment the environment was lent; what brokers and databases say while they come up is not the
 //! story's. A system that always complains of something says so in its description, with a reason; a story that
 //! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told apart
-//! from then on: they are not the system under test, and a broker that loses another has every right to say so. What is
-//! noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database says of
+//! from then on: they are not the system under test, and a broker that loses another has every right to say so. The same
+//! holds from the moment on at which brokers stood still because their machine did: they miss one another then, and say
+//! so in many ways; what a client met of it, that client says. What is noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database says of
 //! the system that uses it is not. Where somebody else's service is played, complaints are told and not judged, whoever
 //! has them: no contract says what a log may hold, and a unique key that a service relies on is an error in the
 //! database's.
@@ -94,7 +95,8 @@ impl Audit {
 
     /// Complaints that nobody expected.
     pub(crate) fn complaints(&self) -> Vec<Complaint> {
-        let complaints = self.logs.iter().flat_map(AuditedLog::complaints);
+        let stood_still = self.logs.iter().filter_map(AuditedLog::stood_still).min();
+        let complaints = self.logs.iter().flat_map(|log| log.complaints(stood_still.as_deref()));
         complaints.filter(|complaint| !self.is_expected(complaint)).collect()
     }
 
@@ -125,11 +127,22 @@ fn length(log: &Path) -> u64 {
 }
 
 impl AuditedLog {
-    fn complaints(&self) -> Vec<Complaint> {
+    /// The time that a broker's first line about a standstill bears.
+    fn stood_still(&self) -> Option<String> {
+        let text = self.text(self.begins_at, u64::MAX);
+        let told = text.lines().find(|line| self.tongue.stood_still(line));
+        told.map(|line| time(line).to_owned())
+    }
+
+    /// What is complained of; brokers may complain from the time on at which one of them `stood_still`.
+    fn complaints(&self, stood_still: Option<&str>) -> Vec<Complaint> {
+        let of_the_machine =
+            |line: &str| self.tongue == Tongue::Kafka && stood_still.is_some_and(|since| time(line) >= since);
         let before = self.text(self.begins_at, self.disturbed_at.unwrap_or(u64::MAX));
         let after = self.disturbed_at.map_or_else(String::new, |disturbed_at| self.text(disturbed_at, u64::MAX));
         let complaints = before.lines().filter(|line| self.tongue.complains(line));
         let complaints = complaints.chain(after.lines().filter(|line| self.tongue.complains_when_disturbed(line)));
+        let complaints = complaints.filter(|line| !of_the_machine(line));
         complaints.map(|line| Complaint { part: self.part.clone(), line: line.to_owned() }).collect()
     }
 
@@ -145,6 +158,11 @@ impl AuditedLog {
         // A part that never ran has no log, and nothing to complain of.
         read().unwrap_or_default()
     }
+}
+
+/// The time at the beginning of a broker's line, which sorts as text.
+fn time(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
 }
 
 impl fmt::Display for Unexpected {
@@ -199,6 +217,22 @@ mod tests {
         program.disturb("shop");
         program.disturb("kafka-2");
         assert!(program.verdict().is_err());
+    }
+
+    /// Goal: brokers of a machine that stood still may say so from then on, each in its own log, and no program may.
+    #[test]
+    fn a_machine_that_stood_still_excuses_its_brokers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let slow = "2026-11-29T10:00:02.000Z [e] ERROR x - Exceptionally slow controller event noOp took 2103 ms.\n";
+        let mut brokers = audit(directory.path(), Tongue::Kafka, "kafka-1", slow);
+        let missed = "2026-11-29T10:00:03.000Z [f] WARN x - Partition orders-0 marked as failed\n";
+        brokers.logs.extend(audit(directory.path(), Tongue::Kafka, "kafka-2", missed).logs);
+        assert!(brokers.verdict().is_ok());
+        goes_on(&brokers, "2026-11-29T10:00:01.000Z [f] WARN x - by itself\n");
+        brokers.logs.extend(audit(directory.path(), Tongue::Program, "shop", "2026-11-29T10:00:03.000Z WARN x\n").logs);
+        let said = brokers.verdict().expect_err("two complaints are left").to_string();
+        assert!(said.contains("kafka-1: 2026-11-29T10:00:01.000Z [f] WARN x - by itself"), "{said}");
+        assert!(said.starts_with("the logs hold 2 complaints") && said.contains("shop: "), "{said}");
     }
 
     #[test]

@@ -31,11 +31,9 @@ pub use faults::{KafkaHandle, LinkHandle, PartHandle, broker_name};
 
 /// How long a start may take before it is given up, unless the caller says otherwise.
 pub const START_DEADLINE: Duration = Duration::from_secs(120);
-/// How long the system may take to come to rest, unless the caller says otherwise.
-pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
-/// The same of somebody else's service, which may leave its consumer group slowly: the usual session of a client on the
-/// JVM is 45 s.
-pub const SETTLE_DEADLINE_OF_OTHERS: Duration = Duration::from_secs(90);
+/// How long the system may take to come to rest, unless the caller says otherwise. A service may leave its consumer
+/// group slowly: the usual session of a client on the JVM is 45 s.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Says what the brokers and stores of environments run as: `process` or `docker`.
 pub const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
@@ -195,12 +193,6 @@ impl Environment {
         Ok(observe::settle(&self.endpoints(), &self.spec.settle, &in_flight, deadline).await?)
     }
 
-    /// How long this system may take to come to rest.
-    #[must_use]
-    pub fn settle_deadline(&self) -> Duration {
-        if self.spec.is_of_somebody_else() { SETTLE_DEADLINE_OF_OTHERS } else { SETTLE_DEADLINE }
-    }
-
     /// Reads everything that happened, without waiting for rest.
     ///
     /// # Errors
@@ -214,7 +206,7 @@ impl Environment {
     /// # Errors
     /// The system did not come to rest, or cannot be read.
     pub async fn document(&self) -> Result<String, EnvironmentError> {
-        self.settle(self.settle_deadline()).await?;
+        self.settle(SETTLE_DEADLINE).await?;
         Ok(snapshot::document(&self.observe().await?, &self.spec.observe))
     }
 

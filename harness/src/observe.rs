@@ -34,8 +34,8 @@ use crate::wire::WireError;
 pub use batches::{BatchesError, Codec, StoredBatch, batches};
 pub use settle::{SettleError, Waiting, settle};
 
-/// Longest wait for one connection or answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Longest wait for one connection or answer: parts may stand still for many seconds where the machine does.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Longest wait for everything that the database holds.
 const READING: Duration = Duration::from_secs(30);
 

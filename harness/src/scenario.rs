@@ -28,7 +28,7 @@ use crate::spec::Spec;
 const EVIDENCE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the system may take to reach a state by itself.
-const STATE_DEADLINE: Duration = Duration::from_secs(30);
+const STATE_DEADLINE: Duration = Duration::from_secs(90);
 
 /// What a scenario returns.
 pub type Verdict = Result<(), Failure>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use greenroom::drive::{NewRecord, Position, Producer};
-use greenroom::environment::Environment;
+use greenroom::environment::{Environment, SETTLE_DEADLINE};
 use greenroom::observe::{self, Codec};
 use greenroom::report;
 use greenroom::scenario::{self, Verdict};
@@ -93,10 +93,11 @@ fn a_sent_record_lies_where_its_acknowledgement_says() -> Verdict {
         assert_eq!((tombstone.key.as_deref(), &tombstone.value), (Some(&b"tombstone"[..]), &None));
         assert!(seen.records("nowhere").is_empty());
 
-        let began = std::time::Instant::now();
         let refused = producer.send(NewRecord::to("nowhere").value("v")).await.expect_err("there is no such topic");
-        assert!(report::chain(&refused).starts_with("no acknowledgement for a record to topic nowhere: "), "{refused}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let said = report::chain(&refused);
+        assert!(said.starts_with("no acknowledgement for a record to topic nowhere: "), "{said}");
+        // Which is not that its time was over.
+        assert!(said.contains("UnknownTopic"), "{said}");
         let unknown = observe::batches(&environment.endpoints(), "nowhere").await.expect_err("there is no such topic");
         assert_eq!(unknown.to_string(), "there is no topic nowhere");
         Ok(())
@@ -113,7 +114,12 @@ impl Consuming {
         config.set("group.id", format!("by-{protocol}")).set("group.protocol", protocol);
         let consumer: StreamConsumer = config.create().expect("a consumer");
         consumer.subscribe(&["mixed"]).expect("a subscription");
-        Self(tokio::spawn(async move { while consumer.recv().await.is_ok() {} }))
+        // An error passes; what it consumes is no matter.
+        Self(tokio::spawn(async move {
+            loop {
+                let _ = consumer.recv().await;
+            }
+        }))
     }
 }
 
@@ -134,9 +140,10 @@ fn members_of_a_group_are_waited_for() -> Verdict {
     let spec = spec::read_str(Path::new("brokers.toml"), &text).expect("a right description");
     scenario::run(spec, async |environment| {
         let topics = BTreeMap::from([("mixed".to_owned(), 2)]);
+        // The coordinators of both groups answer from now on.
+        environment.settle(SETTLE_DEADLINE).await?;
         for protocol in ["classic", "consumer"] {
             let group = format!("by-{protocol}");
-            // Long enough for a coordinator that is still being loaded.
             let soon = tokio::time::Instant::now() + Duration::from_secs(3);
             let brokers = environment.plan().brokers();
             let nobody =

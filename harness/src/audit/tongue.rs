@@ -56,15 +56,19 @@ impl Tongue {
         }
     }
 
+    /// Whether a line tells that a broker stood still for as long as others begin to miss it.
+    pub(super) fn stood_still(self, line: &str) -> bool {
+        let mut of_the_machine = LATE_HEARTBEATS.iter().chain(&ANOTHER_CONTROLLER).chain([&SLOW_EVENT]);
+        self == Self::Kafka && of_the_machine.any(|text| line.contains(*text))
+    }
+
     /// Whether a line is a complaint.
     pub(super) fn complains(self, line: &str) -> bool {
         match self {
             Self::Kafka => {
-                let names = |text: &&str| line.contains(*text);
                 // The topic is our own, made and removed around the beginning of a story.
-                let of_the_machine = LATE_HEARTBEATS.iter().chain(&ANOTHER_CONTROLLER).chain([&SLOW_EVENT]);
-                let told_apart = line.contains(READY_TOPIC) || of_the_machine.into_iter().any(names);
-                ["] WARN ", "] ERROR "].iter().any(names) && !told_apart
+                let told_apart = line.contains(READY_TOPIC) || self.stood_still(line);
+                ["] WARN ", "] ERROR "].iter().any(|level| line.contains(level)) && !told_apart
             }
             Self::Postgres => {
                 let severe =

@@ -13,7 +13,7 @@ use greenroom::{report, runtime};
 use super::{EndRequests, answer, block_on, chain, say, start};
 
 /// How long a supervisor may take to tell of its environments.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two looks at whether it has died.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

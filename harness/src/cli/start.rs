@@ -27,7 +27,7 @@ use super::wanted::Wanted;
 use super::{EndRequests, answer, block_on, say};
 
 /// How long the command waits for an environment to be gone, once it was given back.
-const GONE_DEADLINE: Duration = Duration::from_secs(5);
+const GONE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a command may take to end once it was asked to.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How the holder of a detached environment says that it is ready; its name follows.

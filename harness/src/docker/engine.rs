@@ -34,7 +34,7 @@ const BASE_LABEL: &str = "greenroom.base";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
 /// How long the containers of an environment may take to go.
-const END_LIMIT: Duration = Duration::from_secs(10);
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// How long the process of a first container may take to be seen: the engine tells its id before it is the program.
 const SEEN_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks, at what is left of them and at a process that is not seen yet.
@@ -310,7 +310,7 @@ impl Engine {
     /// The kernel ends them, also where the engine does not answer.
     ///
     /// # Errors
-    /// Some were left after ten seconds, or the engine does not answer.
+    /// Some were left after a minute, or the engine does not answer.
     pub(super) async fn end(&self, first: Option<Held>, environment: &str) -> Result<(), EngineError> {
         if let Some(Held { process, input, .. }) = first {
             drop(input);

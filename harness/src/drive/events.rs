@@ -19,7 +19,7 @@ use sse_stream::{Sse, SseStream};
 use crate::http;
 
 /// How long a program may take to answer the request for its events.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
 /// What a client sends when it comes back.
 const LAST_EVENT_ID: &str = "last-event-id";
 /// The media type of an event stream.

@@ -11,7 +11,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use crate::environment::Environment;
 
 /// How long the brokers may take to acknowledge a record: longer than the election of a new leader.
-const ACKNOWLEDGED_MS: &str = "10000";
+const ACKNOWLEDGED_MS: &str = "60000";
 
 /// A producer whose records every in-sync replica has acknowledged.
 #[derive(Clone)]

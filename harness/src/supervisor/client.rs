@@ -17,9 +17,9 @@ use crate::report::Problem;
 use crate::runtime::{ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 
 /// How long a supervisor may take to begin.
-const BEGIN_DEADLINE: Duration = Duration::from_secs(20);
+const BEGIN_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that is ending may take to leave its house.
-const TAKEN_DEADLINE: Duration = Duration::from_secs(5);
+const TAKEN_DEADLINE: Duration = Duration::from_secs(60);
 /// Time between two tries to find or start one.
 const TRY_EVERY: Duration = Duration::from_millis(10);
 

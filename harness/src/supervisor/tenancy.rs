@@ -20,10 +20,9 @@ use crate::runtime::start::Starter;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, PartState, Processes, Progress, Spawner, StartError};
 use crate::wire::InternalTopics;
 
-/// How long an ended part may take before it is killed.
-const END_LIMIT: Duration = Duration::from_millis(800);
-/// How long a part may take to end when it is killed, and to stand still when it is paused.
-pub(super) const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a part may take to end when it is killed, and to stand still when it is paused: on a machine that is busy
+/// with others', far longer than it needs.
+pub(super) const SIGNAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One environment: what runs, who holds it, how far it is.
 #[derive(Debug)]
@@ -217,14 +216,16 @@ impl Tenancy {
     }
 
     async fn take_away(&self) {
-        // An engine takes its time, and what it is about to start has to end too.
-        let limit = if self.containers.is_some() { SIGNAL_LIMIT } else { END_LIMIT };
-        if !self.processes.all_ended(limit).await {
+        // All but the database were killed. That one may only have had no processor until now, and SIGKILL would leave
+        // its memory segment behind.
+        if !self.processes.all_ended(SIGNAL_LIMIT).await {
             self.processes.signal_all(|_| Signal::SIGKILL);
             for part in &self.plan.parts {
                 self.signal_followers(&part.name, Signal::SIGKILL).await;
             }
-            self.processes.all_ended(limit).await;
+            if !self.processes.all_ended(SIGNAL_LIMIT).await {
+                log_line(&format!("{}: parts were killed and have not ended", self.plan.site.environment));
+            }
         }
         if let Some(containers) = &self.containers
             && let Err(error) = containers.end().await

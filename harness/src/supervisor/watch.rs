@@ -14,8 +14,11 @@ use super::state::{House, Workspace};
 use crate::attempts::look_until;
 use crate::runtime::{self, SUPERVISOR_VARIABLE};
 
-/// How long a swept process may take to end.
+/// How long a swept process may take to end once it was killed.
 const SWEEP_LIMIT: Duration = Duration::from_secs(2);
+/// How long a database may take before it is killed, which leaves its memory segment behind: it may only have had no
+/// processor until then.
+const SERVER_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at what is left.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -95,13 +98,13 @@ pub(super) fn remove(directory: &Path) -> bool {
 fn end_all_of(identity: &str, directory: &Path) {
     let begun = Instant::now();
     // What is still there at the limit is left to the next supervisor, which sweeps again.
-    let _gone = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
+    let _gone = look_until(SERVER_LIMIT + SWEEP_LIMIT, LOOK_EVERY, || {
         let carriers = runtime::carriers(SUPERVISOR_VARIABLE, identity);
         let servers = runtime::servers_in(directory);
         if carriers.is_empty() && servers.is_empty() {
             return Ok::<_, Infallible>(Some(()));
         }
-        let server_signal = if begun.elapsed() < SWEEP_LIMIT / 2 { Signal::SIGQUIT } else { Signal::SIGKILL };
+        let server_signal = if begun.elapsed() < SERVER_LIMIT { Signal::SIGQUIT } else { Signal::SIGKILL };
         runtime::signal_each(&carriers, Signal::SIGKILL);
         runtime::signal_each(&servers, server_signal);
         // What stands still does not see it before it goes on.

@@ -20,7 +20,7 @@ const CLIENT_ID: &str = "greenroom";
 /// The longest answer that is read. Metadata of a test cluster is a few kilobytes.
 const FRAME_BYTES_MAX: i32 = 16 * 1024 * 1024;
 /// How long one answer is awaited, also on a machine where several clusters start at once.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a broker may work on a request that carries a timeout: short of `ANSWER_TIMEOUT`, so that it is
 /// the broker that says what took too long. In milliseconds.
 pub(super) const BROKER_TIMEOUT_MS: i32 = 4_000;

@@ -30,6 +30,9 @@ use super::until::{RUNNING, Until};
 const SESSION_TIMEOUT_MS: i32 = 60_000;
 /// The version of the consumer protocol inside of JoinGroup and SyncGroup.
 const CONSUMER_PROTOCOL: i16 = 1;
+/// The member's name. Should the answer to its joining be lost, it joins again in its own place; the coordinator would
+/// wait for a nameless one that has been forgotten until its session ends.
+const INSTANCE: &str = "greenroom";
 const PROTOCOL_TYPE: &str = "consumer";
 const ASSIGNOR: &str = "range";
 
@@ -104,12 +107,7 @@ impl Member {
     }
 
     async fn join_and_sync(&mut self) -> Result<(), WireError> {
-        self.id = StrBytes::new();
-        let mut answer = self.coordinator.ask(&self.join_request()?).await?;
-        if answer.error_code == ResponseError::MemberIdRequired.code() {
-            self.id = answer.member_id;
-            answer = self.coordinator.ask(&self.join_request()?).await?;
-        }
+        let answer = self.coordinator.ask(&self.join_request()?).await?;
         self.check::<JoinGroupRequest>(answer.error_code)?;
         self.id = answer.member_id;
         self.generation = answer.generation_id;
@@ -139,7 +137,7 @@ impl Member {
             .with_group_id(self.group.clone())
             .with_session_timeout_ms(SESSION_TIMEOUT_MS)
             .with_rebalance_timeout_ms(SESSION_TIMEOUT_MS)
-            .with_member_id(self.id.clone())
+            .with_group_instance_id(Some(StrBytes::from_static_str(INSTANCE)))
             .with_protocol_type(StrBytes::from_static_str(PROTOCOL_TYPE))
             .with_protocols(vec![protocol]))
     }

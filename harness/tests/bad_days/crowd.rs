@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use greenroom::environment::chosen_runtime;
 use greenroom::plan::Runtime;
@@ -15,10 +14,7 @@ use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::stand::{REDIS_ONLY, Stand, becomes_empty, processes_of_supervisor};
-
-/// How long everything of a round may take to go.
-const GONE: Duration = Duration::from_secs(10);
+use crate::stand::{GONE, REDIS_ONLY, Stand, becomes_empty, processes_of_supervisor};
 
 /// Goal: fifty environments, ten of whose clients and five of whose supervisors are killed, leave nothing behind and
 /// touch nothing that is not theirs.

@@ -8,17 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use greenroom::supervisor::client::{self, News};
 use greenroom::supervisor::state::House;
 use nix::sys::signal::{Signal, kill};
 use procfs::process::Process;
 
-use crate::stand::{REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
-
-/// How long everything may take to go.
-const GONE: Duration = Duration::from_secs(10);
+use crate::stand::{GONE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
 
 fn greenroom(state: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_greenroom"));
@@ -181,8 +177,8 @@ fn of_another_build(stand: &Stand) -> (House, std::sync::mpsc::Receiver<String>)
             let mut line = String::new();
             let _ = client.read_line(&mut line);
             let answer = if line.contains("status") { "{\"status\":[{\"name\":\"old\"}]}\n" } else { "\"done\"\n" };
-            let _ = client.get_mut().write_all(answer.as_bytes());
             let _ = told.send(line);
+            let _ = client.get_mut().write_all(answer.as_bytes());
             let _ = client.read_to_end(&mut Vec::new());
         }
     });

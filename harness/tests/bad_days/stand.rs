@@ -163,6 +163,9 @@ pub(crate) fn processes_of_supervisor(identity: &str, house: &House) -> Vec<i32>
     pids
 }
 
+/// How long what has to go may take to go, where how quickly it goes is no matter.
+pub(crate) const GONE: Duration = Duration::from_secs(60);
+
 /// Waits until a list is empty, at most `limit`; says what was left.
 pub(crate) async fn becomes_empty<T: std::fmt::Debug>(
     limit: Duration,

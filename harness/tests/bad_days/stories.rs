@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use greenroom::environment::Environment;
 use greenroom::plan::Plan;
@@ -10,7 +9,7 @@ use greenroom::runtime::PartState;
 use greenroom::scenario::{self, Concern, Failure};
 use greenroom::spec;
 
-use crate::stand::{REDIS_ONLY, Stand, becomes_empty, processes_of};
+use crate::stand::{GONE, REDIS_ONLY, Stand, becomes_empty, processes_of};
 
 /// The directory that a failure's message names.
 fn kept(said: &str) -> PathBuf {
@@ -21,7 +20,7 @@ fn kept(said: &str) -> PathBuf {
 /// Giving back returns when the end is certain; it is complete a moment later.
 fn nothing_runs(plan: &Plan) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(becomes_empty(Duration::from_secs(2), "processes", || processes_of(plan)));
+    runtime.block_on(becomes_empty(GONE, "processes", || processes_of(plan)));
 }
 
 /// Goal: an error of a `?` names the line of the story, and everything that explains it is kept.

@@ -56,7 +56,8 @@ async fn all_ended_once(stage: &Stage<'_, Cafe>, count: usize) -> Result<(), Fai
 /// order service is killed and comes back; a third order goes on where they ended.
 #[test]
 fn an_order_that_was_never_answered_is_settled() -> Verdict {
-    cafe::adjusted().variable("ORDER_REPLY_TIMEOUT", "1m").scenario(async |stage| {
+    // Nothing is asked for again, however long the service is away.
+    cafe::adjusted().variable("ORDER_RETRY_AFTER", "10m").scenario(async |stage| {
         stage.part(PAYMENT).pause().await?;
         let asked = [ask(stage, "라떼", 1).await?, ask(stage, "모카", 2).await?];
         eventually(async || match stage.records("order").await {

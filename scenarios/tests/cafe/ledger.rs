@@ -10,7 +10,7 @@ use greenroom::scenario::{Failure, eventually};
 use serde_json::Value;
 
 /// How long an announcement may take to come.
-const ANNOUNCEMENT: Duration = Duration::from_secs(20);
+const ANNOUNCEMENT: Duration = Duration::from_secs(90);
 
 /// The law of order numbers: within each date they are 1, 2, 3 and so on, each given once.
 pub(crate) fn without_gap_or_duplicate(numbers: &[OrderNumber]) -> Result<(), Failure> {

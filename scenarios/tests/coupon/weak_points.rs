@@ -7,12 +7,16 @@ use greenroom::scenario::{Failure, Verdict, eventually};
 
 use crate::ledger::{failures, owners};
 
+/// What the service says of a winner that the brokers do not take for half of its claim.
+const NOT_ACKNOWLEDGED: &str = "winner not acknowledged by Kafka";
+
 /// Goal: a crash between counting and sending loses no coupon.
 /// Method: the brokers stand still, so that no winner can be acknowledged; a hundred win, the service is killed, the
 /// brokers go on. What lies in the topic then is less than what was won; the restarted service sends the rest.
 #[test]
 fn a_crash_between_counting_and_sending_loses_no_coupon() -> Verdict {
     coupon::adjusted().variable("COUPON_CLAIM_DURATION", "4s").scenario(async |stage| {
+        stage.environment().expect_complaint("coupon", NOT_ACKNOWLEDGED);
         stage.pause_brokers().await?;
         let told = burst(32, 1..=150, async |user| (user, stage.coupons.apply(user).await)).await;
         let mut winners = Vec::new();
@@ -44,6 +48,8 @@ fn another_instance_sends_what_a_dead_one_won() -> Verdict {
     // The dead one stays away, and the other takes its partitions when its session is over.
     let two = two.variable("KAFKA_SESSION_TIMEOUT", "6s");
     two.scenario(async |stage| {
+        stage.environment().expect_complaint("coupon", NOT_ACKNOWLEDGED);
+        stage.environment().expect_complaint("coupon", "shut out of the consumer group");
         stage.pause_brokers().await?;
         for user in 1..=10 {
             assert_eq!(stage.coupons.apply(user).await?, Outcome::Won);

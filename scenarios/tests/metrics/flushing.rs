@@ -10,7 +10,7 @@ use greenroom::observe::Codec;
 use greenroom::scenario::{Failure, Verdict, eventually};
 use greenroom::supervisor::protocol::PartSignal;
 
-use crate::{of_each_route, on_the_wire, reached};
+use crate::{called_until, of_each_route, on_the_wire, reached};
 
 /// Goal: ten groups of ten make one GZIP-compressed batch across topics, and fewer make none.
 /// Method: without a flush by age, 99 calls leave one group incomplete; the hundredth completes the batch.
@@ -134,7 +134,7 @@ fn a_lost_partial_batch_is_caught() -> Verdict {
 #[test]
 fn batches_go_by_age() -> Verdict {
     // A pause of the brokers is no failed attempt.
-    let adjustments = metrics::adjusted().variable("FLUSH_AGE", "20ms").variable("DELIVERY_TIMEOUT", "1m");
+    let adjustments = metrics::adjusted().variable("FLUSH_AGE", "20ms").variable("KAFKA_DELIVERY_TIMEOUT", "1m");
     adjustments.scenario(async |stage| {
         let mut calls = a_few_go_by_age(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
@@ -200,24 +200,21 @@ async fn what_arrives_during_a_flush_is_stored_once(stage: &mut Stage<'_, Metric
 }
 
 /// Goal: a store that dies takes nothing with it and stores nothing twice.
-/// Method: it is killed while metrics arrive, more arrive while it is away, and it is started again.
+/// Method: it is killed while metrics arrive, which go on until it is dead; more arrive while it is away, and it is
+/// started again.
 async fn a_killed_store_catches_up(stage: &mut Stage<'_, Metrics>, mut calls: Vec<Call>) -> Verdict {
-    let (during, without) = (of_each_route(201..=260), of_each_route(261..=290));
     let (sender, before) = (stage.sender.clone(), calls.len());
-    let (killed, called) = tokio::join!(
-        async {
-            eventually(async || match stage.stored().await {
-                Ok(stored) if stored.len() >= before + 20 => Ok(()),
-                Ok(stored) => Err(format!("only {} metrics are stored", stored.len())),
-                Err(error) => Err(error.to_string()),
-            })
-            .await?;
-            stage.part(STORE).kill().await
-        },
-        sender.call_all(4, &during)
-    );
-    killed?;
-    called?;
+    let killing = async {
+        eventually(async || match stage.stored().await {
+            Ok(stored) if stored.len() >= before + 20 => Ok(()),
+            Ok(stored) => Err(format!("only {} metrics are stored", stored.len())),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+        Ok(stage.part(STORE).kill().await?)
+    };
+    let during = called_until(killing, &sender, &of_each_route(201..=2200)).await?;
+    let without = of_each_route(2201..=2230);
     sender.call_all(16, &without).await?;
     let stored = stage.stored().await?.len();
     assert!(stored < before + during.len(), "the store was killed when all {stored} metrics were stored");

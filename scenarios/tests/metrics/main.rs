@@ -6,6 +6,7 @@ mod flushing;
 mod outages;
 mod refusals;
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use fixtures::Stage;
@@ -26,6 +27,27 @@ async fn reached(sender: &SenderClient, missing: &str, state: impl Fn(&Status) -
         Err(error) => Err(error.to_string()),
     })
     .await
+}
+
+/// Makes calls, four at a time, until `killing` is done, which tells of a part's death; gives those that were made.
+async fn called_until(
+    killing: impl Future<Output = Result<(), Failure>>,
+    sender: &SenderClient,
+    calls: &[Call],
+) -> Result<Vec<Call>, Failure> {
+    let alive = Cell::new(true);
+    let killing = async {
+        let killed = killing.await;
+        alive.set(false);
+        killed
+    };
+    let calling = sender.call_each(4, calls.iter().copied().take_while(|_| alive.get()));
+    let (killed, answers) = tokio::join!(killing, calling);
+    killed?;
+    let called = answers.into_iter().map(|(call, answer)| answer.map(|()| call));
+    let called = called.collect::<Result<Vec<_>, _>>()?;
+    assert!(called.len() < calls.len(), "the calls ran out before the part was dead");
+    Ok(called)
 }
 
 /// How many records are stored in all topics, in groups of ten at most.

@@ -1,40 +1,30 @@
 //! Brokers go away and come back, and the sender ends while they are away.
 
-use std::cell::Cell;
-
 use fixtures::Refusal as _;
 use fixtures::metrics::{self, Call, Route, SENDER, Status};
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::spec::Layout;
 
-use crate::{of_each_route, on_the_wire, reached};
+use crate::{called_until, of_each_route, on_the_wire, reached};
 
 /// Goal: a broker's death and return lose nothing and double nothing.
 /// Method: a broker is killed when the first metrics are acknowledged, and calls are made until it is dead; more are
 /// made and taken without it, and more after its restart.
 #[test]
 fn a_broker_restart_loses_nothing() -> Verdict {
-    metrics::adjusted().layout(Layout::Separate).variable("FLUSH_AGE", "20ms").scenario(async |stage| {
+    let adjustments = metrics::adjusted().layout(Layout::Separate).variable("FLUSH_AGE", "20ms");
+    adjustments.variable("KAFKA_DELIVERY_TIMEOUT", "5s").scenario(async |stage| {
         // Where the brokers need long to miss one another, an attempt ends before they have.
         stage.environment().expect_complaint("sender", "metrics not acknowledged, sending them again");
         // A named member whose coordinator is lost may have a commit of its own arrive late.
         stage.environment().expect_complaint("store", "shut out of the consumer group");
-        let (sender, alive) = (stage.sender.clone(), Cell::new(true));
-        let kill = async {
-            let some = reached(&sender, "nothing is acknowledged", |status| status.acknowledged > 0).await;
-            let killed = stage.kafka().broker(2).kill().await;
-            alive.set(false);
-            some?;
-            Ok::<_, Failure>(killed?)
+        let sender = stage.sender.clone();
+        let killing = async {
+            reached(&sender, "nothing is acknowledged", |status| status.acknowledged > 0).await?;
+            Ok(stage.kafka().broker(2).kill().await?)
         };
-        let during = of_each_route(1..=2000);
-        let calling = sender.call_each(4, during.iter().copied().take_while(|_| alive.get()));
-        let (killed, answers) = tokio::join!(kill, calling);
-        killed?;
-        let called = answers.into_iter().map(|(call, answer)| answer.map(|()| call));
-        let mut calls = called.collect::<Result<Vec<_>, _>>()?;
+        let mut calls = called_until(killing, &sender, &of_each_route(1..=2000)).await?;
         let made = calls.len();
-        assert!(made < during.len(), "the calls ran out before the broker was dead");
 
         let (without, after) = (of_each_route(2001..=2030), of_each_route(2031..=2060));
         sender.call_all(16, &without).await?;
@@ -56,7 +46,7 @@ fn a_broker_restart_loses_nothing() -> Verdict {
 /// sixty calls come at once where thirty have room; and once more, with five metrics waiting when SIGTERM comes.
 #[test]
 fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
-    let adjustments = metrics::adjusted().variable("BUFFER_METRICS_MAX", 30).variable("DELIVERY_TIMEOUT", "1s");
+    let adjustments = metrics::adjusted().variable("BUFFER_METRICS_MAX", 30).variable("KAFKA_DELIVERY_TIMEOUT", "1s");
     adjustments.variable("STOP_DEADLINE", "500ms").scenario(async |stage| {
         stage.environment().expect_complaint("store", "shut out of the consumer group");
         stage.environment().expect_complaint("sender", "no place for another metric");

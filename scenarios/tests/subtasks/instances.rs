@@ -13,10 +13,11 @@ const SECOND_WORKER: &str = "subtask-worker-2";
 
 /// The partition to which answers for this instance go.
 async fn reply_partition(instance: &SubtaskClient) -> Result<i32, Failure> {
-    match instance.health().await? {
-        Health::Ready { replies } => Ok(replies.partition),
-        Health::NotReady { missing } => Err(Failure::new(format!("{} is not ready: {missing:?}", instance.name()))),
-    }
+    let ready = eventually(async || match instance.health().await {
+        Ok(Health::Ready { replies }) => Ok(replies.partition),
+        other => Err(format!("{} is not ready: {other:?}", instance.name())),
+    });
+    Ok(ready.await?)
 }
 
 /// Goal: each upload is done once, by whichever worker lives, and settled by the server that was asked.

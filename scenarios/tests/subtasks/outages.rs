@@ -17,7 +17,9 @@ use crate::ledger::{most_outcomes, tally, uploading};
 fn a_broker_outage_leaves_no_upload_open() -> Verdict {
     // However long brokers need, no upload is to be given up meanwhile.
     let patient = subtasks::adjusted().variable("UPLOAD_TIMEOUT", "1h").variable_of(WORKER, "WORK_TIMEOUT", "1h");
-    patient.layout(Layout::Separate).scenario(async |stage| {
+    // And an attempt that they do not take is over soon.
+    let attempts = patient.variable("KAFKA_DELIVERY_TIMEOUT", "5s").variable_of(WORKER, "KAFKA_DELIVERY_TIMEOUT", "5s");
+    attempts.layout(Layout::Separate).scenario(async |stage| {
         stage.environment().expect_complaint("subtask-api", "not published");
         stage.environment().expect_complaint("subtask-worker", "shut out of the consumer group");
         stage.environment().expect_complaint("subtask-worker", "answer not acknowledged, trying again");

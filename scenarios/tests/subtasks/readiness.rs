@@ -47,7 +47,7 @@ async fn first_request_is_answered(stage: &Stage<'_, Subtasks>) -> Verdict {
 /// Method: every reply partition is taken by somebody else while the server starts again.
 #[test]
 fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
-    subtasks::adjusted().variable("UPLOAD_TIMEOUT", "20s").scenario(async |stage| {
+    subtasks::adjusted().variable("UPLOAD_TIMEOUT", "1h").scenario(async |stage| {
         first_request_is_answered(stage).await?;
         stage.settle().await?;
         let subtask = stage.api.create("Second").await?;
@@ -75,9 +75,11 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
         let (restarted, refused) = tokio::join!(stage.part(API).restart(), refused);
         refused?;
         restarted?;
-        let Health::Ready { replies } = stage.api.health().await? else {
-            return Err(Failure::new("the server should be ready"));
-        };
+        let replies = eventually(async || match stage.api.health().await {
+            Ok(Health::Ready { replies }) => Ok(replies),
+            other => Err(format!("the server should be ready, it says {other:?}")),
+        })
+        .await?;
         // One answer was read before; the next will lie at the position that is told.
         assert_eq!((replies.topic.as_str(), replies.position), (REPLY_TOPIC, 1));
         stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
@@ -92,7 +94,7 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
 /// Goal: the same scenario finds a server that subscribes too late, and for that reason.
 #[test]
 fn a_late_subscription_is_found() -> Verdict {
-    let late = subtasks::adjusted().late_subscription().variable("UPLOAD_TIMEOUT", "5s");
+    let late = subtasks::adjusted().late_subscription().variable("UPLOAD_TIMEOUT", "15s");
     let found = late.scenario(async |stage| first_request_is_answered(stage).await);
     let failure = format!("{:?}", found.expect_err("the planted defect was not found"));
     assert!(failure.contains(LOST), "found for another reason: {failure}");

@@ -13,9 +13,9 @@ use greenroom::plan::{Plan, Runtime};
 use greenroom::supervisor::protocol::{Action, PartSignal};
 use greenroom::toolchain::{PartImage, PartImages};
 
-use super::{GONE, containers_of};
+use super::containers_of;
 use crate::crowd::docker;
-use crate::stand::{INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
+use crate::stand::{GONE, INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
 
 /// Images for all parts. Removed when dropped.
 struct Others {

@@ -18,8 +18,7 @@ use greenroom::supervisor::protocol::{Action, Order};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::GONE;
-use crate::stand::{REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
+use crate::stand::{GONE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
 
 /// How long an engine may take until it answers, and until it has ended.
 const ENGINE_LIMIT: Duration = Duration::from_secs(60);

@@ -18,7 +18,6 @@ fn a_slow_answer_is_waited_for() -> Verdict {
         let held = a_held_seat(stage).await?;
         stage.payments.delay(Duration::from_secs(2)).await?;
         stage.concert.pay_for(&held).await?;
-        outbox_is(stage, &["PUBLISHED"]).await?;
         assert_eq!(both_balances(stage, held.buyer.id).await?, ("90000".to_owned(), "90000".to_owned()));
 
         stage.settle().await?;
@@ -30,15 +29,15 @@ fn a_slow_answer_is_waited_for() -> Verdict {
 }
 
 /// Goal: a service that asks again while the payment API still thinks pays once.
-/// Method: the answer takes five times as long as the service's patience. There is no snapshot: how often it asks is a
+/// Method: the answer takes 25 times as long as the service's patience. There is no snapshot: how often it asks is a
 /// matter of timing.
 #[test]
 fn asked_again_while_it_thinks() -> Verdict {
     let impatient =
         concert::adjusted().variable("OUTBOX_RETRY_AFTER", "200ms").variable("OUTBOX_RETRY_PERIOD", "100ms");
-    impatient.scenario(async |stage| {
+    impatient.variable("OUTBOX_ATTEMPTS_MAX", 10_000).scenario(async |stage| {
         let held = a_held_seat(stage).await?;
-        stage.payments.delay(Duration::from_secs(1)).await?;
+        stage.payments.delay(Duration::from_secs(5)).await?;
         stage.concert.pay_for(&held).await?;
         stage.settle().await?;
 
@@ -51,10 +50,10 @@ fn asked_again_while_it_thinks() -> Verdict {
 }
 
 /// Goal: a payment that is asked for while the payment API is away is made when it is back, without another record.
-/// Its dead member stays in the group until its session has timed out, after six seconds.
+/// Its dead member stays in the group until its session has timed out, after six seconds here.
 #[test]
 fn a_payment_api_that_was_away() -> Verdict {
-    concert::scenario(async |stage| {
+    concert::adjusted().variable_of("payment-api", "KAFKA_SESSION_TIMEOUT", "6s").scenario(async |stage| {
         let held = a_held_seat(stage).await?;
         stage.part("payment-api").kill().await?;
         stage.concert.pay_for(&held).await?;

@@ -13,7 +13,7 @@ use crate::sales::held_seats;
 /// Method: a seat is paid at the moment of its death, one without it, and one when it has come back.
 #[test]
 fn one_broker_lost_and_back() -> Verdict {
-    concert::adjusted().resending_soon().layout(Layout::Separate).scenario(async |stage| {
+    concert::adjusted().missing_brokers().layout(Layout::Separate).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 3).await?;
         let client = stage.concert.clone();
@@ -33,7 +33,7 @@ fn one_broker_lost_and_back() -> Verdict {
 /// meanwhile is paid when they are back, and nobody has to help. Until then it is tried with growing pauses.
 #[test]
 fn two_brokers_lost_and_back() -> Verdict {
-    concert::adjusted().resending_soon().layout(Layout::Separate).scenario(async |stage| {
+    concert::adjusted().missing_brokers().layout(Layout::Separate).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 2).await?;
         stage.concert.pay_for(&held[0]).await?;
@@ -87,7 +87,7 @@ async fn pauses_grow(stage: &Stage<'_, Concert>) -> Verdict {
 /// Goal: the death of the broker that leads the quorum is a death like any other: the others elect, and payments go on.
 #[test]
 fn the_quorum_leader_killed() -> Verdict {
-    concert::adjusted().resending_soon().layout(Layout::Separate).scenario(async |stage| {
+    concert::adjusted().missing_brokers().layout(Layout::Separate).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 3).await?;
         let leader = stage.kafka().quorum_leader().await?;

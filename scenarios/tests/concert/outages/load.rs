@@ -25,7 +25,7 @@ const TAKEN: [(u16, &str); 2] = [(400, "CONCERT_007"), (503, "RESERVATION_003")]
 /// buyers of the last thirty seats come when it is dead. There is no snapshot: who gets a seat is a race.
 #[test]
 fn every_seat_is_sold_once_while_a_broker_is_lost() -> Verdict {
-    concert::adjusted().resending_soon().layout(Layout::Separate).variable("NUMBER_OF_PROCESS", BUYERS).scenario(
+    concert::adjusted().missing_brokers().layout(Layout::Separate).variable("NUMBER_OF_PROCESS", BUYERS).scenario(
         async |stage| {
             brokers_are_missed(stage);
             let show = stage.concert.put_on_show(SEATS, PRICE).await?;

@@ -15,7 +15,7 @@ use crate::sales::held_seats;
 /// The five payments lie in all three partitions of `payment`, each of which another broker leads. The way to one of
 /// them is broken until an attempt has failed.
 fn without_a_leader(broken: impl AsyncFnOnce(LinkHandle<'_>) -> Result<(), EnvironmentError>) -> Verdict {
-    concert::adjusted().resending_soon().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
+    concert::adjusted().missing_brokers().layout(Layout::Separate).links(Links::Clients).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 5).await?;
         let leader = stage.kafka().leader_of("payment", 0).await?;
@@ -47,7 +47,7 @@ fn cut_off_from_a_leader() -> Verdict {
 /// others have missed it, and when it is back. What it took alone it could not acknowledge, so that is sent again.
 #[test]
 fn a_broker_parted_from_the_others() -> Verdict {
-    concert::adjusted().resending_soon().layout(Layout::Separate).links(Links::All).scenario(async |stage| {
+    concert::adjusted().missing_brokers().layout(Layout::Separate).links(Links::All).scenario(async |stage| {
         brokers_are_missed(stage);
         let held = held_seats(stage, 5).await?;
         // On a busy machine brokers miss one another for a moment; one that is left alone then has what nobody else
