@@ -23,7 +23,7 @@ pub(crate) fn carries(pid: i32, variable: &str, value: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
 }
 
-/// Programs that write their title over their environment, so that [`carriers`] does not find them.
+/// Programs that write their title over their environment, so that [`carriers`] does not find all of their processes.
 const TITLED: [&str; 2] = ["postgres", "redis-server"];
 
 /// Process ids of PostgreSQL and Redis servers, and their children, that work in `directory` or below it.

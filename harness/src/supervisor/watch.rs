@@ -99,8 +99,10 @@ fn end_all_of(identity: &str, directory: &Path) {
     let begun = Instant::now();
     // What is still there at the limit is left to the next supervisor, which sweeps again.
     let _gone = look_until(SERVER_LIMIT + SWEEP_LIMIT, LOOK_EVERY, || {
-        let carriers = runtime::carriers(SUPERVISOR_VARIABLE, identity);
         let servers = runtime::servers_in(directory);
+        // A server may not have written its title yet, or never does, as PostgreSQL's first process.
+        let mut carriers = runtime::carriers(SUPERVISOR_VARIABLE, identity);
+        carriers.retain(|pid| !servers.contains(pid));
         if carriers.is_empty() && servers.is_empty() {
             return Ok::<_, Infallible>(Some(()));
         }
