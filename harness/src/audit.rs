@@ -4,10 +4,12 @@
 //! story's. A system that always complains of something says so in its description, with a reason; a story that
 //! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told apart
 //! from then on: they are not the system under test, and a broker that loses another has every right to say so. The same
-//! holds from the moment on at which brokers stood still because their machine did: they miss one another then, and say
-//! so in many ways; what a client met of it, that client says. What is noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database says of
-//! the system that uses it is not. Where somebody else's service is played, complaints are told and not judged, whoever
-//! has them: no contract says what a log may hold, and a unique key that a service relies on is an error in the
+//! holds for brokers from the moment on at which one of them tells that its machine stood still: they miss one another
+//! then, and say so in many ways. What a client met of it, that client says.
+//!
+//! What is noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database
+//! says of the system that uses it is not. Where somebody else's service is played, complaints are told and not judged,
+//! whoever has them: no contract says what a log may hold, and a unique key that a service relies on is an error in the
 //! database's.
 //!
 //! Deliberately absent: patterns. A text that must occur is enough to name a complaint, and can be read.
@@ -228,6 +230,10 @@ mod tests {
         let missed = "2026-11-29T10:00:03.000Z [f] WARN x - Partition orders-0 marked as failed\n";
         brokers.logs.extend(audit(directory.path(), Tongue::Kafka, "kafka-2", missed).logs);
         assert!(brokers.verdict().is_ok());
+        // A heartbeat that is late by some milliseconds is no standstill.
+        let late = "2026-11-29T10:00:00.000Z [e] ERROR x - processExpiredBrokerHeartbeat: controller event queue \
+                    overloaded. Timed out heartbeat from broker 2.\n";
+        goes_on(&brokers, late);
         goes_on(&brokers, "2026-11-29T10:00:01.000Z [f] WARN x - by itself\n");
         brokers.logs.extend(audit(directory.path(), Tongue::Program, "shop", "2026-11-29T10:00:03.000Z WARN x\n").logs);
         let said = brokers.verdict().expect_err("two complaints are left").to_string();

@@ -37,7 +37,7 @@ pub use settle::{SettleError, Waiting, settle};
 /// Longest wait for one connection or answer: parts may stand still for many seconds where the machine does.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Longest wait for everything that the database holds.
-const READING: Duration = Duration::from_secs(30);
+const READING: Duration = Duration::from_secs(45);
 
 /// Where the parts of an environment are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ pub async fn collect(endpoints: &Endpoints, spec: &ObserveSpec) -> Result<Observ
     Ok(Observation { taken_at: Utc::now(), addresses: addresses(endpoints), history, topics, keys, journals, tables })
 }
 
-/// What is read in half a minute: a table may be locked, and a server may stand still.
+/// What is read within [`READING`]: a table may be locked, and a server may stand still.
 async fn in_time<T>(
     action: &'static str,
     read: impl Future<Output = Result<T, ObserveError>>,

@@ -24,8 +24,8 @@ use crate::service::elsewhere;
 use crate::snapshot;
 use crate::spec::Spec;
 
-/// How long the reading of evidence may take.
-const EVIDENCE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the reading of evidence may take: longer than any part of it, so that what was silent is named.
+const EVIDENCE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long the system may take to reach a state by itself.
 const STATE_DEADLINE: Duration = Duration::from_secs(90);
@@ -98,7 +98,7 @@ impl fmt::Debug for Failure {
 }
 
 /// Waits until the system has reached a state that it reaches by itself, such as after a timer: asks every 20 ms, for
-/// half a minute at most.
+/// a minute and a half at most.
 ///
 /// # Errors
 /// It did not; the error says what the condition found missing last.

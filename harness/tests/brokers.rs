@@ -144,7 +144,8 @@ fn members_of_a_group_are_waited_for() -> Verdict {
         environment.settle(SETTLE_DEADLINE).await?;
         for protocol in ["classic", "consumer"] {
             let group = format!("by-{protocol}");
-            let soon = tokio::time::Instant::now() + Duration::from_secs(3);
+            // Time for one look at least.
+            let soon = tokio::time::Instant::now() + Duration::from_secs(6);
             let brokers = environment.plan().brokers();
             let nobody =
                 wire::group_shared(&brokers, &group, &topics, &(1..), soon).await.expect_err("nobody is there");

@@ -56,9 +56,9 @@ impl Tongue {
         }
     }
 
-    /// Whether a line tells that a broker stood still for as long as others begin to miss it.
+    /// Whether a line tells that a broker stood still for two seconds or longer, so that others begin to miss it.
     pub(super) fn stood_still(self, line: &str) -> bool {
-        let mut of_the_machine = LATE_HEARTBEATS.iter().chain(&ANOTHER_CONTROLLER).chain([&SLOW_EVENT]);
+        let mut of_the_machine = ANOTHER_CONTROLLER.iter().chain([&SLOW_EVENT]);
         self == Self::Kafka && of_the_machine.any(|text| line.contains(*text))
     }
 
@@ -67,7 +67,8 @@ impl Tongue {
         match self {
             Self::Kafka => {
                 // The topic is our own, made and removed around the beginning of a story.
-                let told_apart = line.contains(READY_TOPIC) || self.stood_still(line);
+                let late = LATE_HEARTBEATS.iter().any(|text| line.contains(*text));
+                let told_apart = line.contains(READY_TOPIC) || late || self.stood_still(line);
                 ["] WARN ", "] ERROR "].iter().any(|level| line.contains(level)) && !told_apart
             }
             Self::Postgres => {

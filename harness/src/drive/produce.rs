@@ -76,7 +76,7 @@ impl Producer {
             .set("reconnect.backoff.max.ms", "200")
             .set("retry.backoff.ms", "20")
             .set("topic.metadata.refresh.fast.interval.ms", "20")
-            // A topic that does not exist is an error at once, not after half a minute.
+            // A topic that does not exist is an error at once, not when its time is over.
             .set("topic.metadata.propagation.max.ms", "1000")
             .set("socket.nagle.disable", "true")
             .set_log_level(RDKafkaLogLevel::Emerg);

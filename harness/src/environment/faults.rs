@@ -113,7 +113,7 @@ impl<'a> KafkaHandle<'a> {
     /// partition of every described topic: so many brokers are missed, or none any more.
     ///
     /// # Errors
-    /// There is no such broker, none was named, or it was otherwise for half a minute; the error says where.
+    /// There is no such broker, none was named, or it was otherwise for a minute and a half; the error says where.
     pub async fn in_sync(self, replicas: u16, seen_by: &[u16]) -> Result<(), EnvironmentError> {
         let all = self.0.plan().brokers();
         let address = |id: &u16| all.get(usize::from(*id).checked_sub(1)?).copied();
@@ -130,7 +130,7 @@ impl<'a> KafkaHandle<'a> {
     /// missed.
     ///
     /// # Errors
-    /// No broker knew a leader within half a minute, or there is no such partition.
+    /// No broker knew a leader within a minute and a half, or there is no such partition.
     pub async fn leader_of(self, topic: &str, partition: u16) -> Result<u16, EnvironmentError> {
         let brokers = self.0.plan().brokers();
         broker_id(wire::partition_leader(&brokers, topic, partition.into(), brokers_deadline()).await?)
@@ -139,7 +139,7 @@ impl<'a> KafkaHandle<'a> {
     /// The broker whose controller leads the quorum.
     ///
     /// # Errors
-    /// The quorum had no leader within half a minute.
+    /// The quorum had no leader within a minute and a half.
     pub async fn quorum_leader(self) -> Result<u16, EnvironmentError> {
         broker_id(wire::quorum_leader(&self.0.plan().brokers(), brokers_deadline()).await?)
     }
@@ -176,7 +176,7 @@ impl PartHandle<'_> {
     ///
     /// # Errors
     /// There is no such part, it does not run, it shares its process with other brokers (layout `colocated`), or it
-    /// runs elsewhere; or it had not ended after half a minute.
+    /// runs elsewhere; or it had not ended after a minute and a half.
     pub async fn stop(self) -> Result<String, EnvironmentError> {
         self.end(PartSignal::Stop).await
     }
@@ -212,7 +212,7 @@ impl PartHandle<'_> {
     /// Waits until it has ended, by itself or because it was asked to, and returns how.
     ///
     /// # Errors
-    /// It did not within half a minute.
+    /// It did not within a minute and a half.
     pub async fn ended(&mut self) -> Result<String, EnvironmentError> {
         let ended = eventually(async || match self.state().await {
             Ok(Some(PartState::Exited(status))) => Ok(status),

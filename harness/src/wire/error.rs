@@ -161,10 +161,17 @@ impl WireError {
             | Self::Unlisted(_)
             | Self::TopicNotReady { .. }
             | Self::GroupNotShared { .. } => true,
-            // Two that Kafka calls final are passing states of a cluster that is still starting.
+            // Two that Kafka calls final are passing states of a cluster that is still starting; after the other two a
+            // member, in whose place a late request of its own has put another, joins again.
             Self::Refused { code, .. } => {
                 code.is_retriable()
-                    || matches!(code, ResponseError::BrokerNotAvailable | ResponseError::ConcurrentTransactions)
+                    || matches!(
+                        code,
+                        ResponseError::BrokerNotAvailable
+                            | ResponseError::ConcurrentTransactions
+                            | ResponseError::UnknownMemberId
+                            | ResponseError::FencedInstanceId
+                    )
             }
             Self::NoBrokers | Self::Unreadable { .. } | Self::TopicDiffers { .. } | Self::Deadline { .. } => false,
         }

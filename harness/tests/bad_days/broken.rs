@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use greenroom::supervisor::client;
 use greenroom::supervisor::protocol::{Event, Order};
@@ -12,7 +13,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::mpsc;
 
 use crate::stand::{
-    GONE, INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor,
+    DEADLINE, GONE, INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor,
 };
 
 /// A JDK whose `java` is this shell script.
@@ -37,7 +38,9 @@ async fn a_broker_that_exits_at_once_fails_the_start_with_its_last_lines() {
     let mut order = stand.order(INFRASTRUCTURE);
     let script = "i=1; while [ $i -le 30 ]; do echo \"line $i of the broker\"; i=$((i+1)); done; exit 3";
     order.toolchain.jdk.home = fake_java(&stand, script);
+    let begun = Instant::now();
     let said = complaint(stand.lease(order).await);
+    assert!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());
     assert!(said.contains("kafka ended while starting (exit status: 3)"), "{said}");
     let shown: Vec<_> = said.lines().filter(|line| line.ends_with("of the broker")).collect();
     assert_eq!((shown.len(), shown[0], shown[19]), (20, "line 11 of the broker", "line 30 of the broker"), "{said}");

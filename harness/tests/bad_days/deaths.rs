@@ -8,13 +8,16 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use greenroom::environment::chosen_runtime;
+use greenroom::plan::Runtime;
 use greenroom::runtime::{self, PartState};
 use greenroom::supervisor::protocol::{Action, PartSignal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::stand::{
-    GONE, INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, processes_of, processes_of_supervisor,
+    DEADLINE, GONE, INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, processes_of,
+    processes_of_supervisor,
 };
 
 fn signal(part: &str, signal: PartSignal) -> Action {
@@ -97,6 +100,9 @@ async fn a_paused_database_does_not_outlive_a_killed_supervisor() {
     let told = stand.connection().await.status().await.expect("it answers");
     assert_eq!(told[0].parts[0].state, PartState::Paused);
     let postmaster = told[0].parts[0].pid.expect("it runs");
+    // A container's segments are its own, and go with it.
+    let segments = if chosen_runtime().expect("a runtime") == Runtime::Process { 1 } else { 0 };
+    assert_eq!(segments_made_by(postmaster).len(), segments);
     kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
     becomes_empty(GONE, "processes", || processes_of_supervisor(&identity, &house)).await;
     assert_eq!(segments_made_by(postmaster), [""; 0], "it was ended by SIGKILL");
@@ -239,7 +245,9 @@ async fn a_restarted_database_has_its_rows_and_a_failed_restart_is_told() {
     lease.act(signal("postgres", PartSignal::Stop)).await.expect("PostgreSQL is asked to end");
     becomes_empty(GONE, "processes", || processes_of(&plan)).await;
     std::fs::remove_file(part.directory.join("PG_VERSION")).expect("the data directory is broken");
+    let begun = Instant::now();
     let said = lease.act(restart("postgres")).await.expect_err("it cannot start").to_string();
+    assert!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());
     assert!(said.contains("postgres ended while starting (exit status: 1)"), "{said}");
     lease.release().await.expect("it ends");
 }

@@ -138,9 +138,9 @@ async fn a_missing_image_is_named() {
     becomes_empty(GONE, "containers", || containers_of(&stand)).await;
 }
 
-/// What Redis answers, however late.
+/// What Redis answers.
 async fn ping(redis: &redis::Client) -> redis::RedisResult<String> {
-    let patient = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(GONE)).set_response_timeout(Some(GONE));
     let mut connection = redis.get_multiplexed_async_connection_with_config(&patient).await?;
     redis::cmd("PING").query_async(&mut connection).await
 }

@@ -108,7 +108,7 @@ impl Stand {
             inherited: runtime::inherited(),
             evidence: self.evidence(),
             holder: "a test".to_owned(),
-            deadline_ms: 60_000,
+            deadline_ms: u64::try_from(DEADLINE.as_millis()).expect("a minute"),
         }
     }
 
@@ -162,6 +162,9 @@ pub(crate) fn processes_of_supervisor(identity: &str, house: &House) -> Vec<i32>
     pids.extend(runtime::servers_in(house.path()));
     pids
 }
+
+/// How long an environment may take to start, unless a test says otherwise.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long what has to go may take to go, where how quickly it goes is no matter.
 pub(crate) const GONE: Duration = Duration::from_secs(60);

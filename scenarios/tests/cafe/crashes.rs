@@ -56,8 +56,9 @@ async fn all_ended_once(stage: &Stage<'_, Cafe>, count: usize) -> Result<(), Fai
 /// order service is killed and comes back; a third order goes on where they ended.
 #[test]
 fn an_order_that_was_never_answered_is_settled() -> Verdict {
-    // Nothing is asked for again, however long the service is away.
-    cafe::adjusted().variable("ORDER_RETRY_AFTER", "10m").scenario(async |stage| {
+    // Nobody is answered before the service dies, and nothing is asked for again, however long it is away.
+    let patient = cafe::adjusted().variable("ORDER_REPLY_TIMEOUT", "10m").variable("ORDER_RETRY_AFTER", "10m");
+    patient.scenario(async |stage| {
         stage.part(PAYMENT).pause().await?;
         let asked = [ask(stage, "라떼", 1).await?, ask(stage, "모카", 2).await?];
         eventually(async || match stage.records("order").await {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fixtures::Refusal;
 use fixtures::concert::{self, PRICE, SeatStatus};
-use greenroom::scenario::{Verdict, eventually};
+use greenroom::scenario::{Failure, Verdict, eventually};
 
 use crate::books;
 use crate::ledger::{holders, holds_pass, outbox, waiting_for_a_lock};
@@ -56,16 +56,20 @@ const HOLD: Duration = Duration::from_secs(90);
 /// Method: the time that the service has given it is looked at, and then moved to now.
 #[test]
 fn hold_expires() -> Verdict {
-    let quick = concert::adjusted().variable("HOLD_DURATION", format!("{}s", HOLD.as_secs()));
-    quick.variable("SEAT_RELEASE_PERIOD", "100ms").scenario(async |stage| {
+    let adjustments = concert::adjusted().variable("HOLD_DURATION", format!("{}s", HOLD.as_secs()));
+    adjustments.variable("SEAT_RELEASE_PERIOD", "100ms").scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let (slow, next) = (stage.concert.buyer(1, 0).await?, stage.concert.buyer(2, 0).await?);
-        let asked_at = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        // The release is told in whole milliseconds, to which the database rounds it.
+        let now_ms = || Ok::<_, Failure>(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis().cast_signed());
+        let asked_ms = now_ms()?;
         let held = stage.concert.hold(&slow, &show, 1).await?;
+        let answered_ms = now_ms()?;
         let seat = stage.concert.seat(&show, 1).await?.expect("the seat exists");
-        // In the whole milliseconds that the release is told in.
-        let held_ms = seat.release_at.map(|at| i128::from(at.timestamp_millis()) - asked_at.as_millis().cast_signed());
-        assert!(held_ms >= Some(HOLD.as_millis().cast_signed()), "held for {held_ms:?} ms: {seat:?}");
+        let release_ms = seat.release_at.map(|at| i128::from(at.timestamp_millis()));
+        let hold_ms = HOLD.as_millis().cast_signed();
+        let right = release_ms.is_some_and(|at| (asked_ms + hold_ms..=answered_ms + hold_ms + 1).contains(&at));
+        assert!(right, "held from {asked_ms} to {answered_ms}, and released at {release_ms:?}: {seat:?}");
 
         holds_pass(stage).await?;
         eventually(async || match stage.concert.seat(&show, 1).await {

@@ -213,7 +213,7 @@ async fn a_killed_store_catches_up(stage: &mut Stage<'_, Metrics>, mut calls: Ve
         .await?;
         Ok(stage.part(STORE).kill().await?)
     };
-    let during = called_until(killing, &sender, &of_each_route(201..=2200)).await?;
+    let during = Box::pin(called_until(killing, &sender, &of_each_route(201..=2200))).await?;
     let without = of_each_route(2201..=2230);
     sender.call_all(16, &without).await?;
     let stored = stage.stored().await?.len();

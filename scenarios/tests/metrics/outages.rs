@@ -2,7 +2,7 @@
 
 use fixtures::Refusal as _;
 use fixtures::metrics::{self, Call, Route, SENDER, Status};
-use greenroom::scenario::{Failure, Verdict};
+use greenroom::scenario::Verdict;
 use greenroom::spec::Layout;
 
 use crate::{called_until, of_each_route, on_the_wire, reached};

@@ -63,9 +63,7 @@ fn malformed_records_are_put_aside() -> Verdict {
 /// There is no snapshot: how often it is asked for is a matter of timing.
 #[test]
 fn a_malformed_answer_is_no_answer() -> Verdict {
-    let impatient =
-        concert::adjusted().variable("OUTBOX_RETRY_AFTER", "300ms").variable("OUTBOX_RETRY_PERIOD", "100ms");
-    impatient.variable("OUTBOX_ATTEMPTS_MAX", 10_000).scenario(async |stage| {
+    concert::adjusted().impatient().scenario(async |stage| {
         let held = a_held_seat(stage).await?;
         stage.environment().expect_complaint("concert", PUT_ASIDE);
         stage.payments.add_rule(Match::any().attempt(1).then(Action::MalformedAnswer)).await?;

@@ -18,15 +18,9 @@ use crate::sales::{POINTS, held_seats};
 /// How long is waited for a payment that is asked for again after 300 ms, where it never is.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A service that does not wait long for an answer, and never gives up: a machine that stands still makes many attempts.
-fn impatient(adjustments: Adjustments<Concert>) -> Adjustments<Concert> {
-    let often = adjustments.variable("OUTBOX_RETRY_AFTER", "300ms").variable("OUTBOX_RETRY_PERIOD", "100ms");
-    often.variable("OUTBOX_ATTEMPTS_MAX", 10_000)
-}
-
 /// Nobody answers a payment when it is asked for the first time; then the JWT is looked for everywhere.
 fn asked_for_again(adjustments: Adjustments<Concert>, deadline: Duration) -> Verdict {
-    impatient(adjustments).scenario(async |stage| {
+    adjustments.impatient().scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let buyer = stage.concert.buyer(1, PRICE).await?;
         let held = stage.concert.hold(&buyer, &show, 1).await?;
@@ -78,7 +72,7 @@ fn a_jwt_in_the_outbox_is_caught() -> Verdict {
 /// its own to send. One row at a time, in order: when that is marked, the other instance is done with the first.
 #[test]
 fn a_row_is_sent_again_by_one_instance() -> Verdict {
-    impatient(concert::adjusted()).instances(2).variable("OUTBOX_BATCH_SIZE", 1).scenario(async |stage| {
+    concert::adjusted().impatient().instances(2).variable("OUTBOX_BATCH_SIZE", 1).scenario(async |stage| {
         let held = held_seats(stage, 2).await?;
         stage.payments.add_rule(Match::reservation(held[0].reservation.id).then(Action::NoAnswer)).await?;
         stage.concert.pay_for(&held[0]).await?;
@@ -108,7 +102,7 @@ fn a_row_is_sent_again_by_one_instance() -> Verdict {
 
 /// Nobody ever answers a payment. When it was asked for three times, its answer comes after all.
 fn never_answered(adjustments: Adjustments<Concert>) -> Verdict {
-    impatient(adjustments).variable("OUTBOX_ATTEMPTS_MAX", 3).scenario(async |stage| {
+    adjustments.impatient().variable("OUTBOX_ATTEMPTS_MAX", 3).scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let buyer = stage.concert.buyer(1, PRICE).await?;
         let held = stage.concert.hold(&buyer, &show, 1).await?;
