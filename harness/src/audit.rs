@@ -97,7 +97,8 @@ impl Audit {
 
     /// Complaints that nobody expected.
     pub(crate) fn complaints(&self) -> Vec<Complaint> {
-        let stood_still = self.logs.iter().filter_map(AuditedLog::stood_still).min();
+        let brokers = self.logs.iter().filter(|log| log.tongue == Tongue::Kafka);
+        let stood_still = brokers.filter_map(AuditedLog::stood_still).min();
         let complaints = self.logs.iter().flat_map(|log| log.complaints(stood_still.as_deref()));
         complaints.filter(|complaint| !self.is_expected(complaint)).collect()
     }
@@ -129,11 +130,10 @@ fn length(log: &Path) -> u64 {
 }
 
 impl AuditedLog {
-    /// The time that a broker's first line about a standstill bears.
+    /// The time of the first line in which this broker tells of a standstill.
     fn stood_still(&self) -> Option<String> {
         let text = self.text(self.begins_at, u64::MAX);
-        let told = text.lines().find(|line| self.tongue.stood_still(line));
-        told.map(|line| time(line).to_owned())
+        text.lines().find(|line| tongue::stood_still(line)).map(|line| time(line).to_owned())
     }
 
     /// What is complained of; brokers may complain from the time on at which one of them `stood_still`.

@@ -56,19 +56,13 @@ impl Tongue {
         }
     }
 
-    /// Whether a line tells that a broker stood still for two seconds or longer, so that others begin to miss it.
-    pub(super) fn stood_still(self, line: &str) -> bool {
-        let mut of_the_machine = ANOTHER_CONTROLLER.iter().chain([&SLOW_EVENT]);
-        self == Self::Kafka && of_the_machine.any(|text| line.contains(*text))
-    }
-
     /// Whether a line is a complaint.
     pub(super) fn complains(self, line: &str) -> bool {
         match self {
             Self::Kafka => {
                 // The topic is our own, made and removed around the beginning of a story.
                 let late = LATE_HEARTBEATS.iter().any(|text| line.contains(*text));
-                let told_apart = line.contains(READY_TOPIC) || late || self.stood_still(line);
+                let told_apart = line.contains(READY_TOPIC) || late || stood_still(line);
                 ["] WARN ", "] ERROR "].iter().any(|level| line.contains(level)) && !told_apart
             }
             Self::Postgres => {
@@ -90,6 +84,11 @@ impl Tongue {
             Self::Program => self.complains(line),
         }
     }
+}
+
+/// Whether a broker's line tells that it stood still for two seconds or longer, so that others begin to miss it.
+pub(super) fn stood_still(line: &str) -> bool {
+    ANOTHER_CONTROLLER.iter().chain([&SLOW_EVENT]).any(|text| line.contains(*text))
 }
 
 /// Levels from a warning on, in capitals, by the names that loggers of several languages give them.

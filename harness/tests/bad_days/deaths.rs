@@ -1,7 +1,7 @@
 //! Deaths: of a client, of the supervisor, of parts; by SIGKILL, at bad moments.
 //!
-//! These tests run beside others on two cores, so the times that they allow are about twice the project's goals; how
-//! far the goals are met is what `cargo xtask bench start` measures.
+//! These tests run beside others on two cores, so where a time is a goal of the project they allow about twice as much;
+//! how far the goals are met is what `cargo xtask bench start` measures.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};

@@ -133,9 +133,7 @@ fn a_lost_partial_batch_is_caught() -> Verdict {
 /// [`what_arrives_during_a_flush_is_stored_once`], [`a_killed_store_catches_up`].
 #[test]
 fn batches_go_by_age() -> Verdict {
-    // A pause of the brokers is no failed attempt.
-    let adjustments = metrics::adjusted().variable("FLUSH_AGE", "20ms").variable("KAFKA_DELIVERY_TIMEOUT", "1m");
-    adjustments.scenario(async |stage| {
+    metrics::adjusted().variable("FLUSH_AGE", "20ms").scenario(async |stage| {
         let mut calls = a_few_go_by_age(stage).await?;
         insta::assert_snapshot!(stage.document().await?);
         what_arrives_during_a_flush_is_stored_once(stage, &mut calls).await?;

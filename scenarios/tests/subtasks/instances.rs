@@ -1,24 +1,15 @@
 //! Several at once: an answer reaches the API server that asked, and workers share the work.
 
 use fixtures::Stage;
-use fixtures::subtasks::{self, Behaviour, Health, Pattern, REPLY_TOPIC, SubtaskClient, Subtasks, TOPIC, WORKER};
+use fixtures::subtasks::{self, Behaviour, Pattern, REPLY_TOPIC, Subtasks, TOPIC, WORKER};
 use greenroom::drive::burst;
 use greenroom::observe::topics::Record;
 use greenroom::scenario::{Failure, Verdict, eventually};
 
-use crate::ledger::{header, most_outcomes, settlements, tally, uploading};
+use crate::ledger::{header, most_outcomes, reply_address, settlements, tally, uploading};
 
 /// The second worker, as the environment calls it.
 const SECOND_WORKER: &str = "subtask-worker-2";
-
-/// The partition to which answers for this instance go.
-async fn reply_partition(instance: &SubtaskClient) -> Result<i32, Failure> {
-    let ready = eventually(async || match instance.health().await {
-        Ok(Health::Ready { replies }) => Ok(replies.partition),
-        other => Err(format!("{} is not ready: {other:?}", instance.name())),
-    });
-    Ok(ready.await?)
-}
 
 /// Goal: each upload is done once, by whichever worker lives, and settled by the server that was asked.
 /// Method: [`a_killed_worker_is_replaced`], then [`an_answer_reaches_the_instance_that_asked`].
@@ -68,7 +59,7 @@ async fn a_killed_worker_is_replaced(stage: &mut Stage<'_, Subtasks>) -> Verdict
 /// and who settled an upload with who accepted it.
 async fn an_answer_reaches_the_instance_that_asked(stage: &Stage<'_, Subtasks>) -> Verdict {
     let instances = [stage.instance(1)?, stage.instance(2)?];
-    let partitions = [reply_partition(&instances[0]).await?, reply_partition(&instances[1]).await?];
+    let partitions = [reply_address(&instances[0]).await?.partition, reply_address(&instances[1]).await?.partition];
     assert_ne!(partitions[0], partitions[1]);
     let subtask = stage.api.create("Shared").await?;
     let asked = burst(10, 0..30, async |number: usize| {

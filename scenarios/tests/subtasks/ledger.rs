@@ -1,8 +1,10 @@
 //! What only the database and the topics tell of uploads.
 
-use fixtures::subtasks::Subtasks;
+use fixtures::subtasks::{Health, ReplyAddress, SubtaskClient, Subtasks};
 use fixtures::{Stage, StageError};
 use greenroom::observe::topics::Record;
+use greenroom::runtime::Waited;
+use greenroom::scenario::eventually;
 use sqlx::PgPool;
 
 /// Who asked for an upload and who wrote its outcome down, as `host:port`.
@@ -42,4 +44,13 @@ pub(crate) async fn most_outcomes(database: &PgPool) -> Result<i64, sqlx::Error>
 pub(crate) fn header(record: &Record, name: &str) -> Option<String> {
     let (_, value) = record.headers.iter().find(|(found, _)| found == name)?;
     value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Where answers for this instance go, once it is ready.
+pub(crate) async fn reply_address(instance: &SubtaskClient) -> Result<ReplyAddress, Waited> {
+    eventually(async || match instance.health().await {
+        Ok(Health::Ready { replies }) => Ok(replies),
+        other => Err(format!("{} is not ready: {other:?}", instance.name())),
+    })
+    .await
 }

@@ -5,7 +5,7 @@ use fixtures::subtasks::{self, API, Behaviour, Health, Outcome, Pattern, REPLY_T
 use greenroom::scenario::{Failure, Verdict, eventually};
 use serde_json::json;
 
-use crate::ledger::{header, tally};
+use crate::ledger::{header, reply_address, tally};
 
 /// What the law of the first request says when it is broken.
 const LOST: &str = "the answer to the first request was lost: it lay in its topic in time, and the upload timed out";
@@ -75,11 +75,7 @@ fn no_request_is_accepted_before_the_subscription_stands() -> Verdict {
         let (restarted, refused) = tokio::join!(stage.part(API).restart(), refused);
         refused?;
         restarted?;
-        let replies = eventually(async || match stage.api.health().await {
-            Ok(Health::Ready { replies }) => Ok(replies),
-            other => Err(format!("the server should be ready, it says {other:?}")),
-        })
-        .await?;
+        let replies = reply_address(&stage.api).await?;
         // One answer was read before; the next will lie at the position that is told.
         assert_eq!((replies.topic.as_str(), replies.position), (REPLY_TOPIC, 1));
         stage.api.upload(Pattern::Request, subtask, &Behaviour::default()).await?;
