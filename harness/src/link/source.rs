@@ -2,9 +2,10 @@
 //!
 //! `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)) list every socket with its two addresses and its inode,
 //! `/proc/PID/fd` the inodes that a process has open; a part's processes are those of its session. It is asked only for
-//! connections that a fault may concern, because reading both takes a millisecond or more: much more on a machine where
-//! many connections have ended, because the table lists those too for a minute. So one reading of it serves all who
-//! asked before it, and what has ended is dropped before anything is parsed.
+//! connections that a fault may concern, because reading both takes some milliseconds, and more on a machine where many
+//! connections have ended: the table lists those too for a minute, and they are dropped before anything is parsed.
+//! Clients that get no answer connect again and again, and each of these connections asks. So there is one reading at a
+//! time, and it serves all who asked before it: otherwise the readings themselves keep a busy machine from answering.
 //!
 //! Deliberately absent: a client that tells its name. A system under test knows nothing of links.
 
@@ -24,13 +25,18 @@ const ENDED: &str = "06";
 /// Tells which part's process has a connection open.
 pub(crate) struct Sources {
     sessions: Box<dyn Fn() -> BTreeMap<i32, String> + Send + Sync>,
-    seen: Mutex<Option<Sockets>>,
+    seen: Mutex<Option<Reading>>,
 }
 
-/// The open sockets at one moment.
-struct Sockets {
+/// The open sockets at one moment, and whose they are.
+struct Reading {
     began: Instant,
     inodes: HashMap<(SocketAddr, SocketAddr), u64>,
+    sessions: BTreeMap<i32, String>,
+    /// The parts of sockets of processes that lead a session: nearly always it is one of those.
+    of_leaders: HashMap<u64, String>,
+    /// Those of all others, once somebody has asked for one.
+    of_followers: Option<HashMap<u64, String>>,
 }
 
 impl Sources {
@@ -42,34 +48,42 @@ impl Sources {
     /// The part that connected from `peer` to `front`; nothing where it is no part's connection (any more). `asked` is
     /// a moment at which the connection existed.
     pub(super) fn of(&self, peer: SocketAddr, front: SocketAddrV4, asked: Instant) -> Option<String> {
-        let own = self.socket(peer, SocketAddr::V4(front), asked)?;
-        let sessions = (self.sessions)();
-        // The process that leads the session first: nearly always it is the one.
-        let leaders = sessions.keys().filter_map(|pid| Process::new(*pid).ok());
-        let has = |process: &Process| has_socket(process, |inode| inode == own);
-        let leader = leaders.into_iter().find(has);
-        let found = leader.or_else(|| followers(&sessions).find(has))?;
-        let session = found.stat().ok()?.session;
-        sessions.get(&session).cloned()
-    }
-
-    /// The inode of the socket with these two addresses. Who waits here for another's reading is served by it.
-    fn socket(&self, local: SocketAddr, remote: SocketAddr, asked: Instant) -> Option<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who has waited here while another one read is served by that.
         if seen.as_ref().is_none_or(|seen| seen.began < asked) {
-            *seen = Some(Sockets::now());
+            *seen = Some(Reading::now((self.sessions)()));
         }
-        seen.as_ref()?.inodes.get(&(local, remote)).copied()
+        seen.as_mut()?.part(peer, SocketAddr::V4(front)).map(str::to_owned)
     }
 }
 
-impl Sockets {
-    fn now() -> Self {
+impl Reading {
+    fn now(sessions: BTreeMap<i32, String>) -> Self {
         let began = Instant::now();
         let tables =
             ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
-        Self { began, inodes: tables.iter().flat_map(|table| open_sockets(table)).collect() }
+        let inodes = tables.iter().flat_map(|table| open_sockets(table)).collect();
+        let leaders = sessions.iter().filter_map(|(pid, part)| Some((Process::new(*pid).ok()?, part.as_str())));
+        Self { began, inodes, of_leaders: owners(leaders), of_followers: None, sessions }
     }
+
+    /// The part that has the socket with these two addresses open.
+    fn part(&mut self, local: SocketAddr, remote: SocketAddr) -> Option<&str> {
+        // A connection that its process has given up has no inode any more.
+        let inode = self.inodes.get(&(local, remote)).filter(|inode| **inode != 0)?;
+        let leader = self.of_leaders.get(inode);
+        let found = match leader {
+            Some(part) => Some(part),
+            None => self.of_followers.get_or_insert_with(|| owners(followers(&self.sessions))).get(inode),
+        };
+        found.map(String::as_str)
+    }
+}
+
+/// The parts of the sockets that these processes have open, by inode.
+fn owners<'p>(processes: impl Iterator<Item = (Process, &'p str)>) -> HashMap<u64, String> {
+    let of_one = |(process, part): (Process, &'p str)| sockets(&process).map(move |inode| (inode, part.to_owned()));
+    processes.flat_map(of_one).collect()
 }
 
 /// The sockets of one table by their two addresses. A JVM's sockets are IPv6 ones that carry IPv4.
@@ -81,19 +95,23 @@ fn open_sockets(table: &str) -> Vec<((SocketAddr, SocketAddr), u64)> {
     rows.map(|row| ((plain(row.local_address), plain(row.remote_address)), row.inode)).collect()
 }
 
-/// Processes of the sessions that do not lead them.
-fn followers(sessions: &BTreeMap<i32, String>) -> impl Iterator<Item = Process> {
+/// Processes of the sessions that do not lead them, each with its part.
+fn followers(sessions: &BTreeMap<i32, String>) -> impl Iterator<Item = (Process, &str)> {
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
-    all.filter(|process| {
-        let session = process.stat().map(|stat| stat.session);
-        session.is_ok_and(|session| session != process.pid && sessions.contains_key(&session))
+    all.filter_map(|process| {
+        let session = process.stat().ok()?.session;
+        let part = sessions.get(&session).filter(|_| session != process.pid)?;
+        Some((process, part.as_str()))
     })
 }
 
-/// Whether a process has a socket open whose inode is a wanted one.
-pub(crate) fn has_socket(process: &Process, is_wanted: impl Fn(u64) -> bool) -> bool {
+/// The inodes of the sockets that a process has open.
+pub(crate) fn sockets(process: &Process) -> impl Iterator<Item = u64> + use<> {
     let open = process.fd().into_iter().flatten().flatten();
-    open.into_iter().any(|descriptor| matches!(descriptor.target, FDTarget::Socket(inode) if is_wanted(inode)))
+    open.filter_map(|descriptor| match descriptor.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    })
 }
 
 impl fmt::Debug for Sources {
@@ -104,7 +122,39 @@ impl fmt::Debug for Sources {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    /// Goal: however many ask at once, the kernel is asked once.
+    #[test]
+    fn one_reading_serves_all_who_asked_before_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let SocketAddr::V4(front) = listener.local_addr().expect("its address") else {
+            unreachable!("IPv4 was asked for")
+        };
+        let clients = [(); 32].map(|()| TcpStream::connect(front).expect("the listener accepts"));
+        let asked = Instant::now();
+        let session = nix::unistd::getsid(None).expect("our session").as_raw();
+        let readings = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&readings);
+        let sources = Sources::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            BTreeMap::from([(session, "till".to_owned())])
+        });
+        std::thread::scope(|scope| {
+            for client in &clients {
+                let peer = client.local_addr().expect("its address");
+                scope.spawn({
+                    let sources = &sources;
+                    move || assert_eq!(sources.of(peer, front, asked).as_deref(), Some("till"))
+                });
+            }
+        });
+        assert_eq!(readings.load(Ordering::Relaxed), 1);
+    }
 
     /// Goal: what has ended is left out, and a JVM's connection is found by its plain addresses.
     #[test]

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::accept::accept;
 use crate::env_file::{self, Unwritable};
-use crate::link::has_socket;
+use crate::link::sockets;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, INHERITED, SUPERVISOR_VARIABLE, Waited};
 use crate::whole_file;
 
@@ -211,19 +211,19 @@ async fn hand_on(mut client: TcpStream, to: SocketAddr, gone: Arc<Notify>) {
 
 /// Who listens at an address.
 fn listens(at: SocketAddr) -> Result<Listens, String> {
-    let sockets = listening_at(at).map_err(|error| error.to_string())?;
-    if sockets.is_empty() {
+    let listening = listening_at(at).map_err(|error| error.to_string())?;
+    if listening.is_empty() {
         return Ok(Listens::Nobody);
     }
     let all = procfs::process::all_processes().map_err(|error| error.to_string())?;
-    let holders = all.flatten().filter(|process| has_socket(process, |inode| sockets.contains(&inode)));
+    let holders = all.flatten().filter(|process| sockets(process).any(|inode| listening.contains(&inode)));
     // Of several that share it, as workers do, the first has listened for longest.
     let first =
         holders.filter_map(|process| Some((process.stat().ok()?.starttime, process))).min_by_key(|first| first.0);
     let Some((ticks, process)) = first else {
         // One that was just ending is not there any more.
         let now = listening_at(at).map_err(|error| error.to_string())?;
-        return Ok(if now.is_disjoint(&sockets) { Listens::Nobody } else { Listens::Somebody });
+        return Ok(if now.is_disjoint(&listening) { Listens::Nobody } else { Listens::Somebody });
     };
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let variables = process.environ().unwrap_or_default().into_iter().map(|(name, value)| (text(name), text(value)));
