@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use conditions::{Fault, Flow, Impossible};
-pub(crate) use source::{Sources, sockets};
+pub(crate) use source::{Sources, socket_inodes};
 
 use carry::Link;
 use conditions::Conditions;

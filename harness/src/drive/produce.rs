@@ -86,7 +86,7 @@ impl Producer {
     /// Sends a record and returns once it is acknowledged: everyone who reads the topic from now on finds it.
     ///
     /// # Errors
-    /// Not acknowledged within 10 s, or refused: no such topic or partition, too large. After a timeout it may
+    /// Not acknowledged within a minute, or refused: no such topic or partition, too large. After a timeout it may
     /// have been stored all the same.
     pub async fn send(&self, record: NewRecord) -> Result<Position, SendError> {
         let NewRecord { topic, partition, key, headers, value } = record;

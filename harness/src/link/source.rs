@@ -33,10 +33,10 @@ struct Reading {
     began: Instant,
     inodes: HashMap<(SocketAddr, SocketAddr), u64>,
     sessions: BTreeMap<i32, String>,
-    /// The parts of sockets of processes that lead a session: nearly always it is one of those.
+    /// By inode, the parts of the sockets of processes that lead a session: nearly every connection is one of those.
     of_leaders: HashMap<u64, String>,
     /// Those of all others, once somebody has asked for one.
-    of_followers: Option<HashMap<u64, String>>,
+    of_others: Option<HashMap<u64, String>>,
 }
 
 impl Sources {
@@ -51,20 +51,22 @@ impl Sources {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Who has waited here while another one read is served by that.
         if seen.as_ref().is_none_or(|seen| seen.began < asked) {
-            *seen = Some(Reading::now((self.sessions)()));
+            *seen = Some(Reading::now(&self.sessions));
         }
         seen.as_mut()?.part(peer, SocketAddr::V4(front)).map(str::to_owned)
     }
 }
 
 impl Reading {
-    fn now(sessions: BTreeMap<i32, String>) -> Self {
+    fn now(sessions: impl Fn() -> BTreeMap<i32, String>) -> Self {
         let began = Instant::now();
         let tables =
             ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
         let inodes = tables.iter().flat_map(|table| open_sockets(table)).collect();
+        // After the sockets: a process that had one then is among them.
+        let sessions = sessions();
         let leaders = sessions.iter().filter_map(|(pid, part)| Some((Process::new(*pid).ok()?, part.as_str())));
-        Self { began, inodes, of_leaders: owners(leaders), of_followers: None, sessions }
+        Self { began, inodes, of_leaders: owners(leaders), of_others: None, sessions }
     }
 
     /// The part that has the socket with these two addresses open.
@@ -74,7 +76,7 @@ impl Reading {
         let leader = self.of_leaders.get(inode);
         let found = match leader {
             Some(part) => Some(part),
-            None => self.of_followers.get_or_insert_with(|| owners(followers(&self.sessions))).get(inode),
+            None => self.of_others.get_or_insert_with(|| owners(others(&self.sessions))).get(inode),
         };
         found.map(String::as_str)
     }
@@ -82,7 +84,8 @@ impl Reading {
 
 /// The parts of the sockets that these processes have open, by inode.
 fn owners<'p>(processes: impl Iterator<Item = (Process, &'p str)>) -> HashMap<u64, String> {
-    let of_one = |(process, part): (Process, &'p str)| sockets(&process).map(move |inode| (inode, part.to_owned()));
+    let of_one =
+        |(process, part): (Process, &'p str)| socket_inodes(&process).map(move |inode| (inode, part.to_owned()));
     processes.flat_map(of_one).collect()
 }
 
@@ -96,7 +99,7 @@ fn open_sockets(table: &str) -> Vec<((SocketAddr, SocketAddr), u64)> {
 }
 
 /// Processes of the sessions that do not lead them, each with its part.
-fn followers(sessions: &BTreeMap<i32, String>) -> impl Iterator<Item = (Process, &str)> {
+fn others(sessions: &BTreeMap<i32, String>) -> impl Iterator<Item = (Process, &str)> {
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
     all.filter_map(|process| {
         let session = process.stat().ok()?.session;
@@ -106,7 +109,7 @@ fn followers(sessions: &BTreeMap<i32, String>) -> impl Iterator<Item = (Process,
 }
 
 /// The inodes of the sockets that a process has open.
-pub(crate) fn sockets(process: &Process) -> impl Iterator<Item = u64> + use<> {
+pub(crate) fn socket_inodes(process: &Process) -> impl Iterator<Item = u64> + use<> {
     let open = process.fd().into_iter().flatten().flatten();
     open.filter_map(|descriptor| match descriptor.target {
         FDTarget::Socket(inode) => Some(inode),

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::accept::accept;
 use crate::env_file::{self, Unwritable};
-use crate::link::sockets;
+use crate::link::socket_inodes;
 use crate::runtime::{self, ENVIRONMENT_VARIABLE, INHERITED, SUPERVISOR_VARIABLE, Waited};
 use crate::whole_file;
 
@@ -216,7 +216,7 @@ fn listens(at: SocketAddr) -> Result<Listens, String> {
         return Ok(Listens::Nobody);
     }
     let all = procfs::process::all_processes().map_err(|error| error.to_string())?;
-    let holders = all.flatten().filter(|process| sockets(process).any(|inode| listening.contains(&inode)));
+    let holders = all.flatten().filter(|process| socket_inodes(process).any(|inode| listening.contains(&inode)));
     // Of several that share it, as workers do, the first has listened for longest.
     let first =
         holders.filter_map(|process| Some((process.stat().ok()?.starttime, process))).min_by_key(|first| first.0);
