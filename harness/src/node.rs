@@ -120,6 +120,9 @@ pub(crate) fn jvm_flags(layout: Layout) -> Vec<String> {
         "-XX:+UseSerialGC",
         // The second compiler never pays for itself in a life of seconds.
         "-XX:TieredStopAtLevel=1",
+        // Most methods run a few times: what is put into each of their callers is compiled again with each of them.
+        "-XX:C1MaxInlineSize=12",
+        "-XX:C1MaxInlineLevel=3",
         // Maps the archive where it was made for, so that its pages stay shared and unpatched.
         "-XX:+UnlockDiagnosticVMOptions",
         "-XX:ArchiveRelocationMode=0",
@@ -142,6 +145,10 @@ pub(crate) fn launcher_arguments(classpath: &[impl AsRef<Path>]) -> Vec<String> 
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+        // Named, so that it is not looked for in every jar.
+        "-Dslf4j.provider=org.slf4j.simple.SimpleServiceProvider",
+        // Brokers log through slf4j; log4j would read its configuration, only so that levels could be set from afar.
+        "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",
         "-cp",
         &joined,
         LAUNCHER_CLASS,
@@ -245,8 +252,10 @@ fn fast_timings(file: &mut Properties) {
     file.set("controller.quorum.fetch.timeout.ms", 2_000);
     file.note("Metadata is appended at once instead of waiting for more.");
     file.set("controller.quorum.append.linger.ms", 0);
-    file.note("A broker is unfenced by a heartbeat, so a start waits for one.");
-    file.set("broker.heartbeat.interval.ms", 100);
+    file.note("A controller at rest appends a record that says nothing every five seconds, and not twice a second.");
+    file.set("metadata.max.idle.interval.ms", 5_000);
+    file.note("Six heartbeats in a session; what changes the state of a broker is told to the controller at once.");
+    file.set("broker.heartbeat.interval.ms", 500);
     file.note("A killed broker can register again once its session is over; a paused one is fenced after it.");
     file.set("broker.session.timeout.ms", 3_000);
     file.set("initial.broker.registration.timeout.ms", 60_000);

@@ -12,6 +12,8 @@ use std::time::Duration;
 const NEXTEST_VERSION: &str = "0.9.151";
 /// Says what the brokers and stores of environments run as.
 const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
+/// How many tests nextest runs at once, where its configuration and arguments do not say it.
+const TEST_THREADS_VARIABLE: &str = "NEXTEST_TEST_THREADS";
 /// How long a person may wait without a word.
 const SILENCE: Duration = Duration::from_secs(2);
 const USAGE: &str = "\
@@ -110,7 +112,16 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
         command.env("NEXTEST_PROFILE", "docker");
     }
     command.args(["nextest", "run", "--workspace"]).args(arguments).env("GREENROOM_BINARIES", binaries()?);
+    if std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
+        command.env(TEST_THREADS_VARIABLE, stories_at_once().to_string());
+    }
     run(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))
+}
+
+/// A story waits for timers some of its time, so half again as many as there are processors keep those busy.
+fn stories_at_once() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors + processors.div_ceil(2)
 }
 
 /// What environments shall run as, where the arguments say it, and the other arguments.
