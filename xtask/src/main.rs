@@ -111,8 +111,9 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
     if runtime.as_deref() == Some("docker") && !chosen {
         command.env("NEXTEST_PROFILE", "docker");
     }
-    command.args(["nextest", "run", "--workspace"]).args(arguments).env("GREENROOM_BINARIES", binaries()?);
-    if std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
+    command.args(["nextest", "run", "--workspace"]).args(&arguments).env("GREENROOM_BINARIES", binaries()?);
+    let runs = !arguments.iter().any(|argument| argument == "--no-run");
+    if runs && std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
         command.env(TEST_THREADS_VARIABLE, stories_at_once().to_string());
     }
     run(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))
