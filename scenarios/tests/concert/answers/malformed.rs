@@ -36,7 +36,7 @@ fn malformed_records_are_put_aside() -> Verdict {
             }
         }
         for partition in 0..3 {
-            producer.send(NewRecord::to("payment").partition(partition).value("pay me")).await?;
+            producer.send(NewRecord::to("payment").partition(partition).value(books::NO_PAYMENT)).await?;
         }
         let [approved, declined] = an_approval_and_a_refusal(stage).await?;
 

@@ -6,13 +6,24 @@ use fixtures::payment::{Action, Match};
 use greenroom::scenario::{Verdict, eventually};
 
 use super::{catches, event, law};
-use crate::answers::approve;
+use crate::answers::{approve, decline};
 use crate::books;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
 use crate::ledger::{outbox, waiting_for_a_lock};
 
+/// How a payment ends.
+#[derive(Clone, Copy)]
+enum End {
+    Approved,
+    Declined,
+}
+
 /// The relay is held up between the acknowledgement and its mark, and the answer comes meanwhile.
-fn an_early_answer(adjustments: Adjustments<Concert>) -> Verdict {
+fn an_early_answer(adjustments: Adjustments<Concert>, end: End) -> Verdict {
+    let (state, document) = match end {
+        End::Approved => ("SUCCESS", "an_early_answer"),
+        End::Declined => ("FAIL", "an_early_refusal"),
+    };
     adjustments.scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let buyer = stage.concert.buyer(1, PRICE).await?;
@@ -23,36 +34,47 @@ fn an_early_answer(adjustments: Adjustments<Concert>) -> Verdict {
         stage.concert.pay_for(&held).await?;
         gate.held_up().await?;
 
-        approve(stage, &held).await?;
+        match end {
+            End::Approved => approve(stage, &held).await?,
+            End::Declined => decline(stage, &held).await?,
+        }
         // The relay waits at the gate, and the answer for the relay, unless it has overtaken it. How somebody else's
         // service lets the two meet is its own affair.
         eventually(async || match (waiting_for_a_lock(&database).await, outbox(stage).await) {
             (Ok(2..), Ok(_)) => Ok(()),
-            (Ok(_), Ok(rows)) if rows == ["SUCCESS"] || stage.is_of_somebody_else() => Ok(()),
+            (Ok(_), Ok(rows)) if rows == [state] || stage.is_of_somebody_else() => Ok(()),
             other => Err(format!("the answer has not come: {other:?}")),
         })
         .await?;
         gate.open().await?;
         books::no_forbidden_transition(stage).await?;
         stage.settle().await?;
+        assert_eq!(outbox(stage).await?, [state]);
         books::balance(stage, &[(buyer.id, PRICE)]).await?;
-        insta::assert_snapshot!(stage.document().await?);
+        insta::assert_snapshot!(document, stage.document().await?);
         Ok(())
     })
 }
 
-/// Goal: an answer that overtakes the PUBLISHED mark is not overwritten by it. Method: [`an_early_answer`].
+/// Goal: an approval that overtakes the PUBLISHED mark is not overwritten by it. Method: [`an_early_answer`].
 #[test]
-fn a_late_mark_overwrites_nothing() -> Verdict {
-    an_early_answer(concert::adjusted())
+fn a_late_mark_overwrites_no_success() -> Verdict {
+    an_early_answer(concert::adjusted(), End::Approved)
 }
 
-/// Goal: the story above finds a mark that overwrites, and names both writers.
+/// Goal: the same of a refusal. Method: [`an_early_answer`].
+#[test]
+fn a_late_mark_overwrites_no_fail() -> Verdict {
+    an_early_answer(concert::adjusted(), End::Declined)
+}
+
+/// Goal: the stories above find a mark that overwrites, and name both writers.
 #[test]
 fn a_late_mark_that_overwrites_is_caught() -> Verdict {
-    let overwritten =
-        ["outbox row 1 went from SUCCESS, written by concert-service/", "to PUBLISHED, written by concert"];
-    catches(Defect::LatePublished, an_early_answer, &overwritten)
+    let success = ["outbox row 1 went from SUCCESS, written by concert-service/", "to PUBLISHED, written by concert"];
+    catches(Defect::LatePublished, |adjustments| an_early_answer(adjustments, End::Approved), &success)?;
+    let fail = ["outbox row 1 went from FAIL, written by concert-service/", "to PUBLISHED, written by concert"];
+    catches(Defect::LatePublished, |adjustments| an_early_answer(adjustments, End::Declined), &fail)
 }
 
 /// One of two instances is held up with a row that it has sent and not marked; the other has a row of its own to send.
