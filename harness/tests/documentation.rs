@@ -97,16 +97,17 @@ fn prose_is_no_wider_than_code() {
     assert!(wide.is_empty(), "more than {WIDTH} characters: {}", wide.join(", "));
 }
 
-/// Goal: every system has a page that shows how its parts speak with one another, and the README leads there.
-/// What is shown whole in the documentation, as the worked example is, needs none.
+/// Goal: every system with a driver has a page that shows how its parts speak with one another, and the README leads
+/// there. One that has just been added as `add-a-system.md` says is three files and has neither; all of it can be read.
 #[test]
-fn every_system_has_a_page_with_a_diagram() {
+fn every_system_with_a_driver_has_a_page_with_a_diagram() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("the README");
     let mut pages = 0;
     for entry in std::fs::read_dir(root().join("fixtures")).expect("the fixtures") {
         let room = entry.expect("a fixture");
         let name = room.file_name().into_string().expect("a name in UTF-8");
-        if !room.path().join("environment.toml").is_file() || name == "echo" {
+        let driver = root().join(format!("fixtures/driver/src/{name}.rs"));
+        if !room.path().join("environment.toml").is_file() || !driver.is_file() {
             continue;
         }
         let page = std::fs::read_to_string(room.path().join("README.md"));
