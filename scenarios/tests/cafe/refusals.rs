@@ -10,10 +10,11 @@ use crate::ledger::rows;
 const ORDER: &str = r#"{"order":[{"name":"모카","size":"small","amount":2,"price":4500}],"payment":{"vendor":"card","approvalValue":"1234"},"takeout":false}"#;
 
 /// What is spoilt in the order above, by what, and the field that is wrong then.
-const SPOILT: [(&str, &str, &str); 38] = [
+const SPOILT: [(&str, &str, &str); 39] = [
     ("\"amount\":2", "\"amount\":0", "order[0].amount"),
     ("\"amount\":2", "\"amount\":100", "order[0].amount"),
     ("\"amount\":2", "\"amount\":-1", "order[0].amount"),
+    ("\"amount\":2", "\"amount\":99999999999999999999", "order[0].amount"),
     ("\"amount\":2", "\"amount\":1.5", "order[0].amount"),
     ("\"amount\":2", "\"amount\":\"2\"", "order[0].amount"),
     ("\"amount\":2,", "", "order[0].amount"),
@@ -104,6 +105,9 @@ async fn what_is_no_order_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
         (&b"\xff\xfe"[..], "body"),
         (b"{\"order\":[{\"name\":\"\xff\"}]}", "order[0].name"),
         (b"{\"order\":[{},{\"size\":\"\xff\"}]}", "order[1].size"),
+        (b"{\"order\":[{\"amount\":\"\xff\"}]}", "order[0].amount"),
+        (b"{\"order\":[{\"amount\":2,\"price\":\"\xff\"}]}", "order[0].price"),
+        (b"{\"order\":[],\"takeout\":\"\xff\"}", "takeout"),
         (b"{\"payment\":{\"vendor\":\"\xff\"}}", "payment.vendor"),
         (b"{\"payment\":{\"approvalValue\":\"\xff\"}}", "payment.approvalValue"),
         (b"", "body"),

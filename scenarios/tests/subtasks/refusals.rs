@@ -99,6 +99,8 @@ async fn wrong_uploads_are_refused(stage: &Stage<'_, Subtasks>) -> Verdict {
             (b"{\"isWorkerComplete\":\"\xff\"}", "isWorkerComplete must be UTF-8"),
             (b"{\"simulate\":{\"workMs\":\"\xff\"}}", "simulate.workMs must be UTF-8"),
             (b"{\"simulate\":{\"fail\":\"\xff\"}}", "simulate.fail must be UTF-8"),
+            (b"{\"simulate\":{\"hang\":\"\xff\"}}", "simulate.hang must be UTF-8"),
+            (b"{\"simulate\":{\"gate\":\"\xff\"}}", "simulate.gate must be UTF-8"),
         ] {
             refuses(&stage.api, route, garbled, message).await?;
         }
