@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fixtures::Stage;
-use fixtures::cafe::{Cafe, OrderNumber};
+use fixtures::cafe::{Cafe, ORDER, OrderNumber};
 use greenroom::drive::{Event, EventError, EventStream};
 use greenroom::scenario::{Failure, eventually};
 use serde_json::Value;
@@ -27,6 +27,20 @@ pub(crate) fn without_gap_or_duplicate(numbers: &[OrderNumber]) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+/// The law of a number's date: it is the business date on which the order was stored, by the variables of the service.
+pub(crate) async fn of_its_business_date(stage: &mut Stage<'_, Cafe>, number: OrderNumber) -> Result<(), Failure> {
+    let variables = stage.environment().plan().part(ORDER).map(|part| part.variables.clone()).unwrap_or_default();
+    let variable = |name: &str| variables.get(name).ok_or_else(|| Failure::new(format!("the service has no {name}")));
+    let date = "SELECT to_char(created_at AT TIME ZONE 'UTC' + CAST($2::text AS interval) - CAST($3::text AS interval),
+        'YYYYMMDD') FROM cafe_order WHERE number = $1";
+    let date = sqlx::query_scalar::<_, String>(date).bind(number.to_string()).bind(variable("CAFE_UTC_OFFSET")?);
+    let date = date.bind(variable("CAFE_DAY_STARTS_AT")?).fetch_one(&stage.database().await?).await?;
+    if number.to_string().starts_with(&date) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("order {number} was stored on the business date {date}")))
 }
 
 /// Waits until two sessions of the database, at least, wait for others.

@@ -7,7 +7,7 @@ use fixtures::{Refusal, Stage};
 use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict, eventually};
 
-use crate::ledger::{rows, stored, two_wait_for_a_lock, without_gap_or_duplicate};
+use crate::ledger::{of_its_business_date, rows, stored, two_wait_for_a_lock, without_gap_or_duplicate};
 
 /// Fifty orders at once, at both instances in turn, answered with their numbers. Nobody stores one before somebody else
 /// wants to: what each of them knew of the others' orders is then no matter of luck.
@@ -132,6 +132,10 @@ fn across_midnight() -> Verdict {
             without_gap_or_duplicate(&numbers)?;
             let (first, last) = (numbers.iter().min().expect("some"), numbers.iter().max().expect("some"));
             assert_eq!(last.date.pred_opt(), Some(first.date), "{first} to {last}");
+            // Those are far enough from midnight to be stored on the date on which they were numbered.
+            let (first, last) = (*first, *last);
+            of_its_business_date(stage, first).await?;
+            of_its_business_date(stage, last).await?;
             numbers.sort_unstable();
             assert_eq!(stored(stage).await?, numbers);
             crossed = true;

@@ -4,13 +4,15 @@ use fixtures::Refusal;
 use fixtures::cafe::{self, NewOrder, PAYMENT, PaymentResult, Status};
 use greenroom::scenario::{Verdict, eventually};
 
-use crate::ledger::{rows, stored};
+use crate::ledger::{of_its_business_date, rows, stored};
 
-/// Goal: a paid order goes all the way to the counter, a declined one is cancelled with a time, and both are answered.
-/// Method: of the first two orders of a day, the environment's seed approves the first and declines the second.
+/// Goal: a paid order goes all the way to the counter, a declined one is cancelled with a time, and both are answered,
+/// with numbers of their business date.
+/// Method: of the first two orders of a day, the environment's seed approves the first and declines the second. Where
+/// the café is, fourteen hours ahead, it is two hours past its midnight: a number that left that out had another date.
 #[test]
 fn approved_and_declined() -> Verdict {
-    cafe::scenario(async |stage| {
+    cafe::adjusted().variable("CAFE_UTC_OFFSET", "+14:00").scenario(async |stage| {
         let approved = stage.order.order(&NewOrder::of("라떼", 2).and("플랫 화이트", 1)).await?;
         stage.settle().await?;
         let declined = stage.order.order(&NewOrder::of("에스프레소", 1)).await?;
@@ -18,6 +20,8 @@ fn approved_and_declined() -> Verdict {
         assert_eq!(approved.payment_result, PaymentResult::Approved);
         assert_eq!((approved.order.total, approved.order_number.sequence), (12_500, 1));
         assert_eq!(declined.payment_result, PaymentResult::Declined);
+        of_its_business_date(stage, approved.order_number).await?;
+        of_its_business_date(stage, declined.order_number).await?;
 
         let order = stage.order.find(approved.order_number).await?;
         assert!(order.status == Status::Paid && order.paid_at.is_some() && order.cancelled_at.is_none());
