@@ -40,8 +40,8 @@ fn a_broker_restart_loses_nothing() -> Verdict {
 }
 
 /// Goal: while Kafka is away memory is bounded and the caller is told; what was accepted is stored once when Kafka is
-/// back, even if it was sent more than once. A sender that has to end meanwhile ends in time, and does not pretend that
-/// all is well.
+/// back, even if it was sent more than once. A sender that has to end meanwhile ends in time, and says how many metrics
+/// are lost.
 /// Method: all brokers are paused, so that nothing is acknowledged and what was sent may still be taken afterwards, and
 /// sixty calls come at once where thirty have room; and once more, with five metrics waiting when SIGTERM comes.
 #[test]
@@ -55,7 +55,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         let mut calls = of_each_route(101..=110);
         stage.sender.call_all(16, &calls).await?;
         let warm = reached(&stage.sender, "not all are acknowledged", |status| status.acknowledged == 30).await?;
-        let before = on_the_wire(stage).await?;
+        let before: usize = on_the_wire(stage).await?.iter().sum();
         stage.pause_brokers().await?;
         let (mut accepted, mut refused) = (Vec::new(), 0);
         for (call, answer) in stage.sender.call_each(60, of_each_route(1..=20)).await {
@@ -80,7 +80,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         stage.resume_brokers().await?;
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
-        let after = on_the_wire(stage).await?;
+        let after: usize = on_the_wire(stage).await?.iter().sum();
         assert!(
             after > before + 30,
             "{before} records, then {after}: nothing was taken twice, nothing had to be recognised"
@@ -91,11 +91,15 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         stage.settle().await?;
         stage.each_stored_once(&calls).await?;
 
-        stage.environment().expect_complaint("sender", "not acknowledged in time and are lost");
+        let lost = "5 metrics were not acknowledged in time and are lost";
+        stage.environment().expect_complaint("sender", lost);
         stage.pause_brokers().await?;
         stage.sender.call_all(5, &Call::each(Route::First, 22..=26)).await?;
         let ended = stage.part(SENDER).stop().await?;
         assert!(ended.ends_with(": 1"), "the sender ended as if nothing were lost: {ended}");
+        let log = stage.environment().plan().part(SENDER).expect("the plan has a sender").log.clone();
+        let said = std::fs::read_to_string(log)?;
+        assert!(said.contains(lost), "the sender does not say what is lost:\n{said}");
         Ok(())
     })
 }
