@@ -58,6 +58,24 @@ fn an_unknown_failpoint_is_told() -> Verdict {
     Ok(())
 }
 
+/// Goal: the program that everybody runs has no failpoints, and no defects to plant: it has no word of their variables.
+#[test]
+fn our_own_program_has_no_weak_points() -> Verdict {
+    binaries::build_variant("concert-service/failpoints", "concert-service-failpoints")?;
+    binaries::build_variant("concert-service/broken", "concert-service-broken")?;
+    let built = binaries::built()?;
+    let knows = |program: &str, variable: &str| {
+        Command::new("grep").args(["--quiet", "--text", variable]).arg(built.join(program)).status().map(|it| it.code())
+    };
+    for (variant, variable) in
+        [("concert-service-failpoints", "FAILPOINTS"), ("concert-service-broken", "PLANTED_DEFECT")]
+    {
+        assert_eq!(knows(variant, variable)?, Some(0), "{variant} does not read {variable}");
+        assert_eq!(knows("concert-service", variable)?, Some(1), "concert-service reads {variable}");
+    }
+    Ok(())
+}
+
 /// Goal: a payment that was committed is sent, though nobody was told to; and who got no answer does not pay twice.
 /// Method: the service dies after the commit, before it answers the buyer and wakes the relay; nothing was sent then.
 /// The buyer asks again.

@@ -13,14 +13,18 @@ use greenroom::parent_death::end_with_parent;
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::service::Service;
 
-/// Stories of which one holds, one is broken and one cannot be asked.
-const STORIES: [&str; 3] =
-    ["payments::approved_payment", "defects::money::a_refund_adds_numbers", "defects::retries::attempts_have_a_limit"];
+/// Stories of which one holds, one is broken and two cannot be asked.
+const STORIES: [&str; 4] = [
+    "payments::approved_payment",
+    "defects::money::a_refund_adds_numbers",
+    "defects::retries::attempts_have_a_limit",
+    "crashes::after_the_commit",
+];
 
-/// What is said of a service that is named like this, by these stories; files go to `target`.
+/// What is said of a service that is named by these arguments, by these stories; files go to `target`.
 ///
 /// A script stands for cargo-nextest and runs them.
-fn judged(service: [&str; 2], stories: &[&str], target: &Path) -> Result<Judged, Failure> {
+fn judged(service: &[&str], stories: &[&str], target: &Path) -> Result<Judged, Failure> {
     let binaries = binaries::built()?;
     let nextest = target.join("nextest");
     let stories = format!("{} --exact --test-threads 1 {}", std::env::current_exe()?.display(), stories.join(" "));
@@ -68,14 +72,16 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     binaries::build_variant("concert-service/broken", "concert-service-broken")?;
     let service = format!("PLANTED_DEFECT=refund-as-text exec {}/concert-service-broken", binaries.display());
     let target = tempfile::tempdir()?;
-    judged(["--service", &service], &STORIES, target.path())?.fails_with(&[
+    judged(&["--service", &service], &STORIES, target.path())?.fails_with(&[
         "| defects: money: a refund adds numbers",
         "| BROKEN ",
         "user 1 has 9000010000 and 90000 points",
         "| defects: retries: attempts have a limit",
         "the contract has no OUTBOX_ATTEMPTS_MAX",
         "| payments: approved payment",
-        "1 hold, 1 broken, 1 skipped because the service cannot be asked",
+        "| crashes: after the commit",
+        "the story is about a defect or a crash point that only our own program has",
+        "1 hold, 1 broken, 2 skipped because the service cannot be asked",
     ]);
     Ok(())
 }
@@ -110,7 +116,7 @@ fn a_route_that_somebody_elses_service_lacks_is_told() -> Verdict {
     let server = server.replace('{', "{{").replace('}', "}}");
     let service = format!("exec perl -e '{server}' {{bind}} {{port}}");
     let target = tempfile::tempdir()?;
-    let judged = judged(["--service", &service], &["payments::approved_payment"], target.path())?;
+    let judged = judged(&["--service", &service], &["payments::approved_payment"], target.path())?;
     judged.fails_with(&[
         "| BROKEN ",
         "POST /concert/create was answered against the contract",
@@ -175,10 +181,28 @@ fn a_service_that_is_started_by_hand_is_judged() -> Verdict {
     let at = format!("127.200.{high}.{low}:3999");
     let program = binaries::built()?.join("concert-service");
     let person = Person::watches(target.path().join("greenroom/service/variables.env"), program);
-    let Judged { holds, table, said } = judged(["--service-address", &at], &STORIES, target.path())?;
+    let Judged { holds, table, said } = judged(&["--service-address", &at], &STORIES, target.path())?;
     drop(person);
     assert!(holds, "no law was broken: {table}\n{said}");
-    assert!(table.contains("2 hold, 0 broken, 1 skipped"), "{table}\n{said}");
+    assert!(table.contains("2 hold, 0 broken, 2 skipped"), "{table}\n{said}");
     assert!(said.contains(&format!("each story waits for your service at {at}")), "{said}");
+    Ok(())
+}
+
+/// Goal: a service whose port is fixed is judged at that port, and stories that need two of it are listed.
+/// Method: a shell gives ours a port of its own choice.
+#[test]
+fn a_service_with_a_fixed_port_is_judged() -> Verdict {
+    if Service::of_this_run()?.is_some() {
+        return Ok(());
+    }
+    let service = format!("PORT=3998 exec {}/concert-service", binaries::built()?.display());
+    let target = tempfile::tempdir()?;
+    let stories = ["payments::approved_payment", "payments::two_instances"];
+    let Judged { holds, table, said } =
+        judged(&["--service", &service, "--service-port", "3998"], &stories, target.path())?;
+    assert!(holds, "no law was broken: {table}\n{said}");
+    assert!(table.contains("its port is fixed, so it cannot run twice"), "{table}\n{said}");
+    assert!(table.contains("1 hold, 0 broken, 1 skipped"), "{table}\n{said}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use fixtures::Stage;
 use fixtures::concert::{self, Concert};
 use greenroom::environment::{EnvironmentError, LinkHandle};
+use greenroom::observe::topics::Record;
 use greenroom::scenario::{Verdict, eventually};
 use greenroom::spec::{Layout, Links};
 
@@ -64,7 +65,13 @@ fn a_broker_parted_from_the_others() -> Verdict {
         stage.kafka().rejoin(parted).await?;
         stage.kafka().in_sync(3, &[1, 2, 3]).await?;
         stage.concert.pay_for(&held[4]).await?;
-        each_paid_once(stage, &held).await
+        each_paid_once(stage, &held).await?;
+        // One of those that were asked for while it was alone was its to take.
+        let alone = [0, 1].map(|asked: usize| format!("payment_reservation_{}", held[asked].reservation.id));
+        let is_one = |key: &[u8]| alone.iter().any(|alone| alone.as_bytes() == key);
+        let its = |record: &Record| record.partition == 0 && record.key.as_deref().is_some_and(is_one);
+        assert!(stage.records("payment").await?.iter().any(its), "no payment met the broker that was parted");
+        Ok(())
     })
 }
 
