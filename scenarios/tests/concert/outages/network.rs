@@ -1,5 +1,7 @@
 //! Ways break: between the service and brokers, and between brokers. Nobody dies.
 
+use std::time::Duration;
+
 use fixtures::Stage;
 use fixtures::concert::{self, Concert};
 use greenroom::environment::{EnvironmentError, LinkHandle};
@@ -72,6 +74,35 @@ fn a_broker_parted_from_the_others() -> Verdict {
         let its = |record: &Record| record.partition == 0 && record.key.as_deref().is_some_and(is_one);
         assert!(stage.records("payment").await?.iter().any(its), "no payment met the broker that was parted");
         Ok(())
+    })
+}
+
+/// Goal: payments that the payment API has in hand when all its connections close are answered, and made once.
+/// Method: it thinks for five seconds. When its journal has all of them and no answer, its ways to the brokers are cut.
+#[test]
+fn the_payment_api_loses_its_connections() -> Verdict {
+    concert::adjusted().links(Links::Clients).scenario(async |stage| {
+        brokers_are_missed(stage);
+        let held = held_seats(stage, 5).await?;
+        stage.payments.delay(Duration::from_secs(5)).await?;
+        for held in &held {
+            stage.concert.pay_for(held).await?;
+        }
+        eventually(async || match stage.payments.journal().await {
+            Ok(journal) if journal.len() == held.len() => Ok(()),
+            other => Err(format!("the payment API has not all in hand: {other:?}")),
+        })
+        .await?;
+        for broker in 1..=3 {
+            stage.kafka().link("payment-api", broker).cut().await?;
+        }
+        let journal = stage.payments.journal().await?;
+        let in_hand = journal.iter().filter(|entry| entry.answers.is_empty()).count();
+        assert!(in_hand > 0, "all were answered before the ways were cut: {journal:?}");
+        for broker in 1..=3 {
+            stage.kafka().link("payment-api", broker).heal().await?;
+        }
+        each_paid_once(stage, &held).await
     })
 }
 
