@@ -99,7 +99,7 @@ fn a_full_buffer_is_told_and_nothing_accepted_is_lost() -> Verdict {
         assert!(ended.ends_with(": 1"), "the sender ended as if nothing were lost: {ended}");
         let log = stage.environment().plan().part(SENDER).expect("the plan has a sender").log.clone();
         let said = std::fs::read_to_string(log)?;
-        assert!(said.contains(lost), "the sender does not say what is lost:\n{said}");
+        assert!(said.contains(&format!("error: {lost}")), "the sender does not say what is lost:\n{said}");
         Ok(())
     })
 }
