@@ -230,7 +230,7 @@ mod tests {
         let missed = "2026-11-29T10:00:03.000Z [f] WARN x - Partition orders-0 marked as failed\n";
         brokers.logs.extend(audit(directory.path(), Tongue::Kafka, "kafka-2", missed).logs);
         assert!(brokers.verdict().is_ok());
-        // A heartbeat that is late by some milliseconds is no standstill.
+        // A heartbeat that is late by a quarter of a second is no standstill.
         let late = "2026-11-29T10:00:00.000Z [e] ERROR x - processExpiredBrokerHeartbeat: controller event queue \
                     overloaded. Timed out heartbeat from broker 2.\n";
         goes_on(&brokers, late);

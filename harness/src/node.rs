@@ -23,7 +23,7 @@ pub(crate) const INTERNAL_PORT_OFFSET: u16 = 200;
 
 /// What brokers say of a heartbeat that the controller has not dealt with in half of `broker.heartbeat.interval.ms`
 /// (`ControllerApis`, Apache Kafka 4.3). With the short interval that we set, a busy machine is enough for it; the next
-/// heartbeat comes a moment later, and a broker is missed only after its whole session of three seconds.
+/// heartbeat comes half a second later, and a broker is missed only after its whole session of three seconds.
 pub(crate) const LATE_HEARTBEATS: [&str; 2] = [
     "processExpiredBrokerHeartbeat: controller event queue overloaded",
     "sent a heartbeat request but received error REQUEST_TIMED_OUT",
@@ -147,6 +147,7 @@ pub(crate) fn launcher_arguments(classpath: &[impl AsRef<Path>]) -> Vec<String> 
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
         // Named, so that it is not looked for in every jar.
         "-Dslf4j.provider=org.slf4j.simple.SimpleServiceProvider",
+        "-Dslf4j.internal.verbosity=WARN",
         // Brokers log through slf4j; log4j would read its configuration, only so that levels could be set from afar.
         "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",
         "-cp",
@@ -252,9 +253,9 @@ fn fast_timings(file: &mut Properties) {
     file.set("controller.quorum.fetch.timeout.ms", 2_000);
     file.note("Metadata is appended at once instead of waiting for more.");
     file.set("controller.quorum.append.linger.ms", 0);
-    file.note("A controller at rest appends a record that says nothing every five seconds, and not twice a second.");
-    file.set("metadata.max.idle.interval.ms", 5_000);
-    file.note("Six heartbeats in a session; what changes the state of a broker is told to the controller at once.");
+    file.note("At rest a record that says nothing is committed: each second shows that the controller goes on.");
+    file.set("metadata.max.idle.interval.ms", 1_000);
+    file.note("Six heartbeats in a session. A start waits for none of them: what a broker becomes is told at once.");
     file.set("broker.heartbeat.interval.ms", 500);
     file.note("A killed broker can register again once its session is over; a paused one is fenced after it.");
     file.set("broker.session.timeout.ms", 3_000);

@@ -2,7 +2,8 @@
 //!
 //! `test-env`, `images` and `bench` are the `greenroom` binary's; `test` is cargo-nextest's; `lint` is Cargo's own.
 //!
-//! Deliberately absent: dependencies and logic, so that the first command of a day starts at once.
+//! Deliberately absent: dependencies, and logic other than what the tools' own configuration cannot say, so that the
+//! first command of a day starts at once.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,7 +13,7 @@ use std::time::Duration;
 const NEXTEST_VERSION: &str = "0.9.151";
 /// Says what the brokers and stores of environments run as.
 const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
-/// How many tests nextest runs at once, where its configuration and arguments do not say it.
+/// How many tests nextest runs at once, whatever its configuration says; arguments are stronger.
 const TEST_THREADS_VARIABLE: &str = "NEXTEST_TEST_THREADS";
 /// How long a person may wait without a word.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -112,14 +113,16 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
         command.env("NEXTEST_PROFILE", "docker");
     }
     command.args(["nextest", "run", "--workspace"]).args(&arguments).env("GREENROOM_BINARIES", binaries()?);
-    let runs = !arguments.iter().any(|argument| argument == "--no-run");
-    if runs && std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
+    let says_it_itself =
+        arguments.iter().any(|argument| ["--no-run", "--no-capture", "--nocapture"].contains(&argument.as_str()));
+    if !says_it_itself && std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
         command.env(TEST_THREADS_VARIABLE, stories_at_once().to_string());
     }
     run(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))
 }
 
-/// A story waits for timers some of its time, so half again as many as there are processors keep those busy.
+/// A story waits for timers some of its time, so half again as many as there are processors keep those busy (measured
+/// on two). nextest's own configuration knows numbers and the number of processors.
 fn stories_at_once() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors + processors.div_ceil(2)

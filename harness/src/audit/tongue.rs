@@ -5,7 +5,8 @@ use crate::plan::Kind;
 use crate::wire::READY_TOPIC;
 
 /// What a controller says of an event that took it two seconds and more (`EventPerformanceMonitor`, Apache Kafka 4.3):
-/// news of the machine, on which it stood still that long.
+/// news of the machine, on which it stood still that long. At rest the record that says nothing is such an event, and
+/// `metadata.max.idle.interval.ms` is shorter than that, so no standstill goes by without one.
 const SLOW_EVENT: &str = "Exceptionally slow controller event";
 
 /// What controllers say when another of them leads the quorum from now on, and brokers ask the former one
