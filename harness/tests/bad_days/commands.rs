@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::stand::{REDIS_ONLY, Stand};
 
-fn greenroom(stand: &Stand, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub(crate) fn greenroom(stand: &Stand, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_greenroom"))
         .args(arguments)
         .env("GREENROOM_STATE", stand.path())
@@ -15,11 +15,11 @@ fn greenroom(stand: &Stand, arguments: &[&str], variables: &[(&str, &str)]) -> O
         .expect("the command runs")
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn description(stand: &Stand, text: &str) -> String {
+pub(crate) fn description(stand: &Stand, text: &str) -> String {
     let path = stand.path().join("environment.toml");
     std::fs::write(&path, text).expect("a description");
     path.display().to_string()

@@ -9,6 +9,7 @@ mod crowd;
 mod deaths;
 mod engine;
 mod far_engine;
+mod faults_by_hand;
 mod houses;
 mod service;
 mod stand;
