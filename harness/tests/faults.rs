@@ -1,22 +1,29 @@
 //! Faults on real parts and on the ways to them, without a system under test.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::{Duration, Instant, SystemTime};
 
 use greenroom::drive::{NewRecord, Producer};
 use greenroom::environment::{Environment, EnvironmentError};
 use greenroom::link::OUTSIDE;
-use greenroom::report;
 use greenroom::scenario::{self, Verdict, eventually};
 use greenroom::spec::{self, Spec};
+use greenroom::{http, report, wire};
 use redis::AsyncConnectionConfig;
 use sqlx::Connection as _;
 use tokio::time::timeout;
 
 /// Long enough to see that nothing is answered.
 const SILENCE: Duration = Duration::from_millis(300);
+/// Long enough for a part to be asked, and to see that it does not answer.
+const ASKED: Duration = Duration::from_secs(1);
 /// Longer than anything takes here that is not broken.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Brokers that can be parted from one another.
+const BROKERS_APART: &str = "name = \"faults\"\nlinks = \"all\"\n\
+                             [kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n";
 
 fn spec(text: &str) -> Spec {
     spec::read_str(Path::new("faults.toml"), text).expect("a right description")
@@ -74,6 +81,110 @@ fn a_cache_can_be_paused_killed_restarted_and_cut_off() -> Verdict {
         environment.redis().restart().await?;
         assert_eq!(ping(environment, SOON).await, Ok("PONG".to_owned()));
         Ok(())
+    })
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_millis()
+}
+
+/// Breaks the way from outside to a part in each manner. `ask` has the part send so many KiB, and returns when the part
+/// was asked, in milliseconds since 1970.
+async fn every_fault_shows(
+    environment: &mut Environment,
+    to: &str,
+    mut ask: impl AsyncFnMut(i32) -> Result<u128, String>,
+) -> Verdict {
+    ask(1).await.expect("nothing is broken");
+    environment.link(OUTSIDE, to).cut().await?;
+    for connection in ["one that is open", "a new one"] {
+        let said = ask(1).await.expect_err("it is cut");
+        assert!(said.contains("reset"), "{connection}: {said}");
+    }
+    environment.link(OUTSIDE, to).heal().await?;
+    ask(1).await.expect("it is whole again");
+
+    environment.link(OUTSIDE, to).answers().blackhole().await?;
+    {
+        let mut late = pin!(ask(1));
+        assert_eq!(timeout(ASKED, &mut late).await.ok(), None, "no answer comes through");
+        let silent_until = now_ms();
+        environment.link(OUTSIDE, to).heal().await?;
+        let asked = late.await.expect("late, but answered");
+        assert!(asked <= silent_until, "what was sent came through {} ms late", asked - silent_until);
+    }
+
+    environment.link(OUTSIDE, to).delay(Duration::from_millis(150)).await?;
+    let begun = Instant::now();
+    ask(1).await.expect("late, but answered");
+    assert!(begun.elapsed() >= Duration::from_millis(300), "there and back: {:?}", begun.elapsed());
+    environment.link(OUTSIDE, to).heal().await?;
+
+    environment.link(OUTSIDE, to).throttle(64 * 1024).await?;
+    let begun = Instant::now();
+    ask(32).await.expect("slow, but answered");
+    assert!(begun.elapsed() >= Duration::from_millis(500), "half of a second's bytes: {:?}", begun.elapsed());
+    environment.link(OUTSIDE, to).heal().await?;
+    let much = timeout(SOON, ask(8 * 1024)).await;
+    much.expect("as slow as before, it would take two minutes").expect("it is whole again");
+    Ok(())
+}
+
+/// Goal: a way to PostgreSQL can be cut, silent in one direction, late and slow, and is whole again.
+/// Method: one connection as long as it lives, so that faults meet an open one, with a statement that it has prepared.
+#[test]
+fn the_way_to_a_database_can_be_broken() -> Verdict {
+    let text = "name = \"faults\"\nlinks = \"clients\"\n[postgres]\ndatabase = \"shop\"\n";
+    scenario::run(spec(text), async |environment| {
+        let url = environment.endpoints().postgres_url.expect("a database");
+        let mut open = None;
+        let ask = async |kib: i32| {
+            let mut connection = match open.take() {
+                Some(connection) => connection,
+                None => sqlx::PgConnection::connect(&url).await.map_err(|error| report::chain(&error))?,
+            };
+            let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, repeat('x', $1 * 1024)";
+            let row = sqlx::query_as::<_, (i64, String)>(sql).bind(kib).fetch_one(&mut connection).await;
+            let (asked_ms, _) = row.map_err(|error| report::chain(&error))?;
+            open = Some(connection);
+            Ok(u128::try_from(asked_ms).expect("it is later than 1970"))
+        };
+        every_fault_shows(environment, "postgres", ask).await
+    })
+}
+
+/// A program that answers every request with the time and as many KiB as the path says.
+const CLOCK: &str = r#"
+    use IO::Socket::INET;
+    use Time::HiRes "time";
+    $SIG{PIPE} = "IGNORE";
+    my $server = IO::Socket::INET->new(LocalAddr => shift, LocalPort => 3000, Listen => 9, ReuseAddr => 1) or die $!;
+    while (my $client = $server->accept) {
+        my ($kib) = <$client> =~ m{^GET /(\d+)};
+        my $body = int(time * 1000) . "x" x ($kib * 1024);
+        1 while <$client> =~ /\S/;
+        print $client "HTTP/1.1 200 OK\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n", $body;
+    }"#;
+
+/// Goal: a way to a program that says `link = true` can be cut, silent in one direction, late and slow, and is whole
+/// again.
+#[test]
+fn the_way_to_a_program_can_be_broken() -> Verdict {
+    let clock = CLOCK.replace('{', "{{").replace('}', "}}");
+    let text = format!(
+        "name = \"faults\"\nlinks = \"clients\"\n[[programs]]\nname = \"clock\"\nport = 3000\nlink = true\n\
+         command = [\"perl\", \"-e\", '''{clock}''', \"{{bind}}\"]\n"
+    );
+    scenario::run(spec(&text), async |environment| {
+        let url = environment.url("clock").expect("a program");
+        let client = http::client().build()?;
+        let ask = async |kib: i32| {
+            let answer = async { client.get(format!("{url}/{kib}")).send().await?.text().await };
+            let body = answer.await.map_err(|error| report::chain(&error))?;
+            Ok(body.trim_end_matches('x').parse().expect("a time"))
+        };
+        every_fault_shows(environment, "clock", ask).await
     })
 }
 
@@ -156,8 +267,7 @@ fn a_database_that_is_restarted_has_its_rows() -> Verdict {
 /// the cluster is whole again when all brokers list all brokers and every replica is in sync.
 #[test]
 fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
-    let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n";
-    scenario::run(spec(text), async |environment| {
+    scenario::run(spec(BROKERS_APART), async |environment| {
         let producer = Producer::of(environment)?;
         producer.send(NewRecord::to("orders").value("before")).await?;
         // Of brokers that stood still, one may be alone in sync, in whose place nobody leads.
@@ -192,13 +302,42 @@ fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
     })
 }
 
+/// Goal: a partition of the quorum takes its leader from it: the others elect another, and are whole with the first one
+/// when it comes back.
+/// Method: layout separate. Only the other two are asked who leads; the parted one may believe that it still does.
+#[test]
+fn the_leader_of_the_quorum_can_be_parted_from_it() -> Verdict {
+    scenario::run(spec(BROKERS_APART), async |environment| {
+        environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+        let leader = environment.kafka().quorum_leader().await?;
+        let others: Vec<u16> = (1..=3).filter(|id| *id != leader).collect();
+        let brokers = environment.plan().brokers();
+        let asked: Vec<_> = others.iter().map(|id| brokers[usize::from(*id) - 1]).collect();
+        environment.kafka().isolate(leader).await?;
+        let elected = eventually(async || {
+            let named = wire::quorum_leader(&asked, tokio::time::Instant::now() + SOON).await;
+            match named.map_err(|error| report::chain(&error))? {
+                still if still == i32::from(leader) => Err(format!("kafka-{still} still leads the quorum")),
+                elected => Ok(elected),
+            }
+        });
+        let elected = elected.await?;
+        assert!(others.iter().any(|id| i32::from(*id) == elected), "kafka-{elected} is none of {others:?}");
+        // The new one leads: by its word the parted broker is missed, and nobody else.
+        environment.kafka().in_sync(2, &others).await?;
+        environment.kafka().rejoin(leader).await?;
+        environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+        Ok(())
+    })
+}
+
 /// Goal: faults are over when a story ends: the next environment is as new.
 /// Method: a story breaks all that can be broken and takes nothing back. In the next one, made from the same
 /// description, no way has a fault, every part answers, and the brokers are whole and empty.
 #[test]
 fn the_next_environment_is_as_new() -> Verdict {
-    let text = "name = \"faults\"\nlinks = \"all\"\n[kafka]\nlayout = \"separate\"\ntopics = [{ name = \"orders\", partitions = 3 }]\n[redis]\n";
-    scenario::run(spec(text), async |environment| {
+    let text = format!("{BROKERS_APART}[redis]\n");
+    scenario::run(spec(&text), async |environment| {
         Producer::of(environment)?.send(NewRecord::to("orders").value("the first story's")).await?;
         environment.kafka().isolate(1).await?;
         environment.kafka().link(OUTSIDE, 1).cut().await?;
@@ -209,7 +348,7 @@ fn the_next_environment_is_as_new() -> Verdict {
         environment.redis().pause().await?;
         Ok(())
     })?;
-    scenario::run(spec(text), async |environment| {
+    scenario::run(spec(&text), async |environment| {
         for part in ["kafka-1", "kafka-2", "redis"] {
             let whole = report::chain(&environment.links_to(part).heal().await.expect_err("it is whole"));
             assert!(whole.contains("has no fault to take back"), "{whole}");
