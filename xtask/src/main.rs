@@ -113,9 +113,10 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
         command.env("NEXTEST_PROFILE", "docker");
     }
     command.args(["nextest", "run", "--workspace"]).args(&arguments).env("GREENROOM_BINARIES", binaries()?);
-    let says_it_itself =
+    // nextest warns of a number that it has no use for.
+    let has_no_use =
         arguments.iter().any(|argument| ["--no-run", "--no-capture", "--nocapture"].contains(&argument.as_str()));
-    if !says_it_itself && std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
+    if !has_no_use && std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
         command.env(TEST_THREADS_VARIABLE, stories_at_once().to_string());
     }
     run(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))

@@ -41,14 +41,17 @@ impl Detached {
 
     /// The fault is made, and this is said of it.
     fn done(&self, fault: &str, told: &str) {
-        let (code, said) = self.test_env(&format!("fault {fault}"));
-        assert!(code == Some(0) && said.contains(told), "fault {fault}: {code:?}, {said}");
+        self.fault(fault, 0, told);
     }
 
     /// The fault is refused, and this is said of it.
     fn refused(&self, fault: &str, told: &str) {
+        self.fault(fault, 1, told);
+    }
+
+    fn fault(&self, fault: &str, expected: i32, told: &str) {
         let (code, said) = self.test_env(&format!("fault {fault}"));
-        assert!(code == Some(1) && said.contains(told), "fault {fault}: {code:?}, {said}");
+        assert!(code == Some(expected) && said.contains(told), "fault {fault}: {code:?}, {said}");
     }
 
     /// `status` shows this fault, which is in force.

@@ -13,7 +13,7 @@ use crate::answers::approve;
 use crate::books;
 use crate::gate::{COUNT_OF_ATTEMPTS, Gate};
 use crate::ledger::{outbox, outbox_is};
-use crate::sales::{POINTS, held_seats};
+use crate::sales::{POINTS, a_held_seat, held_seats};
 
 /// How long is waited for a payment that is asked for again after 300 ms, where it never is.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -57,13 +57,11 @@ async fn keeps_no_jwt(stage: &Stage<'_, Concert>, buyer: &Buyer) -> Verdict {
 /// A payment that is answered at once. It asks for no duration, so that anybody's service can be asked for its secret.
 fn paid_at_once(adjustments: Adjustments<Concert>) -> Verdict {
     adjustments.scenario(async |stage| {
-        let show = stage.concert.put_on_show(1, PRICE).await?;
-        let buyer = stage.concert.buyer(1, PRICE).await?;
-        let held = stage.concert.hold(&buyer, &show, 1).await?;
+        let held = a_held_seat(stage).await?;
         stage.concert.pay_for(&held).await?;
         stage.settle().await?;
-        keeps_no_jwt(stage, &buyer).await?;
-        books::balance(stage, &[(buyer.id, PRICE)]).await
+        keeps_no_jwt(stage, &held.buyer).await?;
+        books::balance(stage, &[(held.buyer.id, POINTS)]).await
     })
 }
 
