@@ -3,7 +3,7 @@
 //! [`prepare`] answers with a [`Toolchain`]: a JDK, Kafka's jars with a class archive for each layout, PostgreSQL with
 //! a prepared data directory, and a Redis server. Whatever is made lies in the `store`, one directory per hash of what
 //! it was made from; a finished one never changes. The steps, each in its own file: `jdk` looks, `maven` fetches
-//! and compiles, `postgres` and `redis` unpack, `archive` trains.
+//! and compiles, `postgres` and `redis` unpack, `relink` and `archive` let brokers start fast.
 //!
 //! Deliberately absent: starting an environment. The processes run here (Maven, `initdb`, the brokers of the training
 //! run) end before [`prepare`] returns. A PostgreSQL that runs as another user needs its copy of the data directory
@@ -16,6 +16,7 @@ mod jdk;
 mod maven;
 mod postgres;
 mod redis;
+mod relink;
 mod store;
 mod train;
 
@@ -77,14 +78,15 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
     let jars = maven::jars(&store, &jdk, options.offline, &mut reporter)?;
     let postgres = postgres::prepare(&store, &jars, &mut reporter)?;
     let redis = redis::prepare(&store, &jars, &mut reporter)?;
+    let relink::Relinked { classpath, build } = relink::prepare(&store, &jdk, jars, &mut reporter)?;
     let mut kafka = Kafka {
         version: maven::pinned("kafka.version").to_owned(),
-        classpath: jars.kafka,
+        classpath,
         colocated_archive: None,
         separate_archive: None,
     };
     for layout in [Layout::Colocated, Layout::Separate] {
-        let archive = archive::prepare(&store, &jdk, &kafka, &jars.build, layout, &mut reporter)?;
+        let archive = archive::prepare(&store, &jdk, &kafka, &build, layout, &mut reporter)?;
         match layout {
             Layout::Colocated => kafka.colocated_archive = Some(archive),
             Layout::Separate => kafka.separate_archive = Some(archive),

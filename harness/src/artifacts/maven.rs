@@ -18,10 +18,14 @@ use crate::toolchain::Jdk;
 
 const POM: &str = include_str!("../../artifacts/pom.xml");
 const LAUNCHER: &str = include_str!("../../artifacts/launcher/greenroom/Launcher.java");
+const RELINK: &str = include_str!("../../artifacts/launcher/greenroom/Relink.java");
 const CHECKSUMS: &str = include_str!("../../artifacts/checksums.sha256");
 
 /// The launcher is built here, so no checksum of it is committed.
-const LAUNCHER_JAR: &str = "greenroom-launcher.jar";
+pub(super) const LAUNCHER_JAR: &str = "greenroom-launcher.jar";
+
+/// What Maven fills, each a directory.
+const PARTS: [&str; 4] = ["kafka", "postgres", "redis", "tools"];
 
 /// A slow connection may take long for 70 MB; one that stands still must not take for ever.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -35,6 +39,8 @@ pub(super) struct Jars {
     pub(super) postgres: PathBuf,
     /// Holds a Redis server.
     pub(super) redis: PathBuf,
+    /// Reads and writes classes (ASM).
+    pub(super) asm: PathBuf,
     /// Differs whenever the jars were fetched anew.
     pub(super) build: String,
 }
@@ -59,7 +65,7 @@ pub(super) fn jars(
     offline: bool,
     reporter: &mut Reporter<'_>,
 ) -> Result<Jars, PrepareError> {
-    let key = Key::new("jars", &[POM, LAUNCHER, CHECKSUMS, env::consts::ARCH]);
+    let key = Key::new("jars", &[POM, LAUNCHER, RELINK, CHECKSUMS, env::consts::ARCH]);
     let step = if offline { "Jars (offline, from Maven's local repository)" } else { "Jars by Maven" };
     let entry = store.entry(&key, step, reporter, |directory| {
         let log = store.log(&key)?;
@@ -71,6 +77,7 @@ pub(super) fn jars(
         kafka: files(&entry.path.join("kafka"))?,
         postgres: only_file(&entry.path.join("postgres"))?,
         redis: only_file(&entry.path.join("redis"))?,
+        asm: only_file(&entry.path.join("tools"))?,
         build: entry.build,
     })
 }
@@ -84,7 +91,8 @@ fn fetch(directory: &Path, jdk: &Choice, offline: bool, log: &Path) -> Result<()
     let source = directory.join("source");
     let package = source.join("launcher/greenroom");
     fs::create_dir_all(&package).map_err(at("make the directory", &package))?;
-    for (path, content) in [(source.join("pom.xml"), POM), (package.join("Launcher.java"), LAUNCHER)] {
+    let launcher = [(package.join("Launcher.java"), LAUNCHER), (package.join("Relink.java"), RELINK)];
+    for (path, content) in [(source.join("pom.xml"), POM)].into_iter().chain(launcher) {
         fs::write(&path, content).map_err(at("write", &path))?;
     }
     let mut command = child::command(&maven);
@@ -136,7 +144,8 @@ fn told_error(line: &str) -> Option<&str> {
 
 /// What this step is for, with versions.
 fn wanted() -> String {
-    let jars = CHECKSUMS.lines().count() - 3;
+    // Without PostgreSQL for two platforms, Redis and ASM.
+    let jars = CHECKSUMS.lines().count() - 4;
     format!(
         "Kafka {} ({jars} jars and the launcher), PostgreSQL {} (embedded-postgres-binaries-{}) and Redis \
          (embedded-redis {})",
@@ -171,7 +180,7 @@ fn verify(directory: &Path, expected: &BTreeMap<&str, &str>) -> Result<(), Prepa
     let hint = "remove it from Maven's local repository (~/.m2/repository) and run again; if it comes back, \
                 the repository that Maven uses serves something else than was pinned";
     let mut missing = expected.clone();
-    for part in ["kafka", "postgres", "redis"] {
+    for part in PARTS {
         for path in files(&directory.join(part))? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if name == LAUNCHER_JAR {
@@ -234,7 +243,7 @@ mod tests {
     #[test]
     fn a_jar_that_is_not_what_was_pinned_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        for part in ["kafka", "postgres", "redis"] {
+        for part in PARTS {
             fs::create_dir(directory.path().join(part)).unwrap();
         }
         let jar = directory.path().join("kafka/a.jar");
