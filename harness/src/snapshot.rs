@@ -20,8 +20,10 @@
 //!   name. Records without a key have no order.
 //! * Partition, offset, record time, backend and the instance that did the work are not shown. A key that stands in two
 //!   partitions is flagged, because then its order is not defined. Addresses of the environment are shown by name.
-//! * What is described as volatile is `<varies>`. A UUID that no rule describes is `uuid-1`.
-//! * A JWT is shown as `<jwt>` and flagged wherever it stands: a token at rest or on the wire is a defect.
+//! * What is described as volatile is `<varies>`. A UUID that nothing describes is `uuid-1`; one that is described
+//!   anywhere has that alias everywhere, also where free text shows it first.
+//! * A JWT is shown as `<jwt>` and flagged wherever it stands, also at a volatile or hidden path: a token at rest or on
+//!   the wire is a defect.
 //!
 //! Deliberately absent: colours, widths, and any word of a system under test.
 
@@ -34,6 +36,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unshown;
 
 use crate::observe::Observation;
 use crate::spec::ObserveSpec;
@@ -58,12 +61,12 @@ pub fn document(observation: &Observation, spec: &ObserveSpec) -> String {
 #[must_use]
 pub fn render(observation: &Observation, spec: &ObserveSpec) -> Document {
     let mut names = Names::new(spec, &observation.addresses, observation.taken_at);
-    // First sight, in an order that does not depend on timing …
-    let tables = rows::order_tables(&mut names, &observation.tables, spec);
-    let chains = rows::order_history(&mut names, &observation.history, spec);
-    let topics = messages::order_topics(&mut names, &observation.topics, spec);
-    let keys = keys::order(&mut names, &observation.keys);
-    let journals = messages::order_journals(&mut names, &observation.journals, spec);
+    // What each UUID is: one that free text shows first has its name from where it is described …
+    names.masked(|names| {
+        order(names, observation, spec);
+    });
+    // … then first sight, in an order that does not depend on timing …
+    let Parts { tables, chains, topics, keys, journals } = order(&mut names, observation, spec);
 
     // … then the text, in the order in which a person reads it.
     let mut sections = rows::history_sections(&mut names, &chains, spec);
@@ -78,6 +81,26 @@ pub fn render(observation: &Observation, spec: &ObserveSpec) -> Document {
     }
     let text = sections.iter().map(Section::text).collect::<Vec<_>>().join("\n");
     Document { text, flags }
+}
+
+/// What the document tells of, in its order.
+struct Parts<'a> {
+    tables: Vec<rows::OrderedTable<'a>>,
+    chains: Vec<rows::Chain<'a>>,
+    topics: Vec<messages::OrderedTopic<'a>>,
+    keys: Vec<keys::OrderedKey<'a>>,
+    journals: Vec<messages::OrderedJournal<'a>>,
+}
+
+/// Orders everything, and names the ids in that order.
+fn order<'a>(names: &mut Names<'_>, observation: &'a Observation, spec: &'a ObserveSpec) -> Parts<'a> {
+    Parts {
+        tables: rows::order_tables(names, &observation.tables, spec),
+        chains: rows::order_history(names, &observation.history, spec),
+        topics: messages::order_topics(names, &observation.topics, spec),
+        keys: keys::order(names, &observation.keys),
+        journals: messages::order_journals(names, &observation.journals, spec),
+    }
 }
 
 /// A titled part of the document.

@@ -91,14 +91,20 @@ impl Store {
         build: impl FnOnce(&Path) -> Result<(), PrepareError>,
     ) -> Result<Entry, PrepareError> {
         let path = self.root.join(&key.name);
-        if let State::Intact(build) = manifest::examine(&path)? {
-            idle::note_use(&path);
+        // Noted first: whoever removes idle entries either sees this use, or has taken the entry away by now.
+        idle::note_use(&path);
+        if let State::Intact(build) = manifest::examine(&path)?
+            && path.join(manifest::MANIFEST).exists()
+        {
             return Ok(Entry { path, build });
         }
         let _lock = self.lock(key, step, reporter)?;
         match manifest::examine(&path)? {
             // Another process was first.
-            State::Intact(build) => return Ok(Entry { path, build }),
+            State::Intact(build) => {
+                idle::note_use(&path);
+                return Ok(Entry { path, build });
+            }
             State::Absent => {}
             State::Damaged(what) => {
                 reporter.tell(step, ProgressState::Damaged(what));

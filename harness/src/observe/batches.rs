@@ -27,8 +27,6 @@ const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
 const PREFIX_BYTES: usize = 12;
 /// Where a batch says how far its last offset is from its first.
 const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
-/// `OFFSET_OUT_OF_RANGE`: records before this offset have been deleted.
-const OUT_OF_RANGE: i16 = 1;
 
 /// One batch as a broker stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,15 +143,13 @@ pub async fn batches(endpoints: &Endpoints, topic: &str) -> Result<Vec<StoredBat
 }
 
 async fn read_partition(peer: &mut Peer, topic: &str, partition: i32) -> Result<Vec<StoredBatch>, BatchesError> {
+    let wire = |source| BatchesError::Wire { topic: topic.to_owned(), source };
     let mut batches = Vec::new();
-    let (mut at, mut end) = (0, None);
+    // Asked for: a broker that refuses an offset before the first one does not say which is the first.
+    let mut at = peer.earliest(topic, partition).await.map_err(wire)?;
+    let mut end = None;
     loop {
         let answer = fetch(peer, topic, partition, at).await?;
-        if answer.error_code == OUT_OF_RANGE && at < answer.log_start_offset {
-            at = answer.log_start_offset;
-            continue;
-        }
-        let wire = |source| BatchesError::Wire { topic: topic.to_owned(), source };
         peer.check::<FetchRequest>(answer.error_code, &format!("{topic}[{partition}]")).map_err(wire)?;
         let end = *end.get_or_insert(answer.high_watermark);
         if at >= end {

@@ -13,6 +13,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::ANSWER;
@@ -83,6 +84,8 @@ pub enum TopicsError {
         at: i64,
         /// End offset.
         end: i64,
+        /// The last connection that broke meanwhile.
+        source: Option<Box<KafkaError>>,
     },
     /// Offsets are missing or out of order.
     #[error(
@@ -177,26 +180,38 @@ fn read_partitions(
     consumer.assign(&assignment).map_err(kafka("assign partitions"))?;
 
     let started = Instant::now();
+    let mut broken = None;
     loop {
         for (reading, queue) in readings.iter_mut().zip(&queues) {
-            drain(reading, queue, gaps.contains(&reading.topic))?;
+            drain(reading, queue, gaps.contains(&reading.topic), &mut broken)?;
         }
         let Some(left) = readings.iter().find(|reading| !reading.done) else {
             return Ok(());
         };
         if started.elapsed() > READING {
-            let Reading { topic, partition, at, end, .. } = left;
-            return Err(TopicsError::Stuck { topic: topic.clone(), partition: *partition, at: *at, end: *end });
+            let Reading { partition, at, end, .. } = *left;
+            return Err(TopicsError::Stuck {
+                topic: left.topic.clone(),
+                partition,
+                at,
+                end,
+                source: broken.map(Box::new),
+            });
         }
         // Serves the client's own events and is the pause between two rounds.
-        if let Some(Err(source)) = consumer.poll(Duration::from_millis(1)) {
-            return Err(kafka("read records")(source));
+        if let Some(Err(error)) = consumer.poll(Duration::from_millis(1)) {
+            pass_over(error, &mut broken)?;
         }
     }
 }
 
-/// Takes what the partition's queue holds now.
-fn drain(reading: &mut Reading, queue: &PartitionQueue<Quiet>, may_have_gaps: bool) -> Result<(), TopicsError> {
+/// Takes what the partition's queue holds now, up to a connection that broke.
+fn drain(
+    reading: &mut Reading,
+    queue: &PartitionQueue<Quiet>,
+    may_have_gaps: bool,
+    broken: &mut Option<KafkaError>,
+) -> Result<(), TopicsError> {
     while !reading.done {
         match queue.poll(Duration::ZERO) {
             None => return Ok(()),
@@ -209,12 +224,22 @@ fn drain(reading: &mut Reading, queue: &PartitionQueue<Quiet>, may_have_gaps: bo
                 }
                 reading.done = true;
             }
-            Some(Err(source)) => {
-                return Err(TopicsError::Kafka { action: "read records", source });
-            }
+            Some(Err(error)) => return pass_over(error, broken),
         }
     }
     Ok(())
+}
+
+/// A connection that broke is made again by the client, as long as the deadline allows; everything else is final.
+fn pass_over(error: KafkaError, broken: &mut Option<KafkaError>) -> Result<(), TopicsError> {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
+    match error {
+        KafkaError::MessageConsumption(BrokerTransportFailure | AllBrokersDown | Resolve) => {
+            *broken = Some(error);
+            Ok(())
+        }
+        source => Err(TopicsError::Kafka { action: "read records", source }),
+    }
 }
 
 impl Reading {
@@ -247,5 +272,28 @@ impl Reading {
 
     fn hole(&self, found: i64) -> TopicsError {
         TopicsError::Hole { topic: self.topic.clone(), partition: self.partition, expected: self.at, found }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_broken_connection_is_passed_over() {
+        let mut broken = None;
+        for code in
+            [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::Resolve, RDKafkaErrorCode::AllBrokersDown]
+        {
+            pass_over(KafkaError::MessageConsumption(code), &mut broken).unwrap();
+            assert_eq!(broken, Some(KafkaError::MessageConsumption(code)));
+        }
+        for error in [
+            KafkaError::MessageConsumption(RDKafkaErrorCode::OffsetOutOfRange),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage),
+            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::AllBrokersDown),
+        ] {
+            assert!(matches!(pass_over(error, &mut None), Err(TopicsError::Kafka { .. })));
+        }
     }
 }

@@ -42,7 +42,9 @@ fn members<'a>(names: &mut Names<'_>, key: &'a Key, keys: &[Key]) -> Vec<(&'a st
     let mut shaped = by_shape(names, found, |names, (member, _)| {
         let named = keys.iter().find(|key| key.name == *member);
         let named = named.map(|key| key_lines(names, &OrderedKey { key, members: Vec::new() }).join("\n"));
-        format!("{}\n{}", names.text(&key_path(names, key, "member"), member), named.unwrap_or_default())
+        let path = key_path(names, key, "member");
+        let shown = if names.hides(&path, *member) { String::new() } else { names.text(&path, member) };
+        format!("{shown}\n{}", named.unwrap_or_default())
     });
     shaped.sort_by(|(_, a), (_, b)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     shaped
@@ -58,7 +60,7 @@ pub(super) fn section(names: &mut Names<'_>, keys: &[OrderedKey<'_>]) -> Option<
     Some(Section { title: "Redis".to_owned(), lines: shown.concat() })
 }
 
-/// The name with its type, then one line per field, member or item.
+/// The name with its type, then one line per field, member or item that is not hidden.
 fn key_lines(names: &mut Names<'_>, OrderedKey { key, members }: &OrderedKey<'_>) -> Vec<String> {
     let name = names.text("redis.key", &key.name);
     let kind = match &key.content {
@@ -72,32 +74,47 @@ fn key_lines(names: &mut Names<'_>, OrderedKey { key, members }: &OrderedKey<'_>
     let expires = if key.expires { ", expires" } else { "" };
     let mut lines = vec![format!("{name} ({kind}{expires})")];
     match &key.content {
-        Content::Text(text) => {
-            lines.push(format!("  {}", names.bytes(&key_path(names, key, "value"), text.as_bytes())));
-        }
+        Content::Text(text) => lines.extend(content_line(names, &key_path(names, key, "value"), text)),
         Content::Hash(fields) => {
-            let path = |names: &Names<'_>, field: &str| key_path(names, key, field);
-            let seen = fields.iter().filter(|(field, _)| !names.is_hidden(&path(names, field))).collect();
+            let seen = fields
+                .iter()
+                .filter(|(field, value)| !names.hides(&key_path(names, key, field), value.as_str()))
+                .collect();
             // A field's name may hold an id, and then its place among the others says nothing.
             for field in by_shape(names, seen, |names, field| field_line(names, key, field)) {
                 lines.push(field_line(names, key, &field));
             }
         }
         Content::List(items) => {
-            for item in items {
-                lines.push(format!("  {}", names.bytes(&key_path(names, key, "item"), item.as_bytes())));
-            }
+            let path = key_path(names, key, "item");
+            lines.extend(items.iter().filter_map(|item| content_line(names, &path, item)));
         }
         Content::SortedSet(_) | Content::Set(_) => {
-            for (member, score) in members {
-                let score = score.map(|score| names.number(&key_path(names, key, "score"), &score.to_string()));
-                let member = names.bytes(&key_path(names, key, "member"), member.as_bytes());
-                lines.push(format!("  {}{member}", score.map_or(String::new(), |score| format!("{score} "))));
-            }
+            let paths = ["score", "member"].map(|field| key_path(names, key, field));
+            lines.extend(members.iter().filter_map(|member| member_line(names, &paths, member)));
         }
         Content::Other(_) => {}
     }
     lines
+}
+
+/// A string or an item of a list.
+fn content_line(names: &mut Names<'_>, path: &str, text: &str) -> Option<String> {
+    (!names.hides(path, text)).then(|| format!("  {}", names.bytes(path, text.as_bytes())))
+}
+
+/// A member of a sorted set or set; of a sorted one, each of the two may be hidden.
+fn member_line(
+    names: &mut Names<'_>,
+    [score_path, member_path]: &[String; 2],
+    (member, score): &(&str, Option<f64>),
+) -> Option<String> {
+    let score = score.map(|score| score.to_string());
+    let score = score.filter(|score| !names.hides(score_path, score.as_str()));
+    let score = score.map(|score| names.number(score_path, &score));
+    let member = (!names.hides(member_path, *member)).then(|| names.bytes(member_path, member.as_bytes()));
+    let shown: Vec<_> = score.into_iter().chain(member).collect();
+    (!shown.is_empty()).then(|| format!("  {}", shown.join(" ")))
 }
 
 /// One field of a hash.

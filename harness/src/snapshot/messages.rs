@@ -99,7 +99,11 @@ const NO_KEY: &str = "(no key, no order)";
 fn group_lines(names: &mut Names<'_>, topic: &Topic, integers: bool, group: &Group<'_>) -> Vec<String> {
     let heading = match group.key {
         Some(key) if key.is_empty() => "(empty key)".to_owned(),
-        Some(key) => names.bytes(&format!("{}.key", topic.name), key),
+        Some(key) => {
+            let path = format!("{}.key", topic.name);
+            // Something stands there even so: the records of one key have an order.
+            if names.hides(&path, &key[..]) { "(hidden key)".to_owned() } else { names.bytes(&path, key) }
+        }
         None => NO_KEY.to_owned(),
     };
     let mut lines = vec![heading];
@@ -110,7 +114,7 @@ fn group_lines(names: &mut Names<'_>, topic: &Topic, integers: bool, group: &Gro
         };
         for (name, value) in &record.headers {
             let path = format!("{}.{name}", topic.name);
-            if names.is_hidden(&path) {
+            if names.hides(&path, value.as_deref().unwrap_or_default()) {
                 continue;
             }
             let value = value.as_ref().map_or("(null)".to_owned(), |value| names.bytes(&path, value));
@@ -122,16 +126,20 @@ fn group_lines(names: &mut Names<'_>, topic: &Topic, integers: bool, group: &Gro
 }
 
 fn record_value(names: &mut Names<'_>, topic: &Topic, integers: bool, value: &Bytes) -> String {
-    match <[u8; 8]>::try_from(value.as_ref()) {
-        Ok(bytes) if integers => names.number(&format!("{}.value", topic.name), &i64::from_be_bytes(bytes).to_string()),
-        _ => match serde_json::from_slice::<Json>(value) {
-            Ok(json @ (Json::Object(_) | Json::Array(_))) => names.json_lines(&topic.name, &json, 1),
-            Ok(scalar) => names.json(&format!("{}.value", topic.name), &scalar),
-            Err(_not_json) => match std::str::from_utf8(value) {
-                Ok(text) => format!("text {}", quoted(&names.text(&format!("{}.value", topic.name), text))),
-                Err(_not_text) => names.bytes(&topic.name, value),
-            },
-        },
+    let integer = <[u8; 8]>::try_from(value.as_ref()).ok().filter(|_| integers).map(i64::from_be_bytes);
+    let json = serde_json::from_slice::<Json>(value).ok().filter(|_| integer.is_none());
+    if let Some(document @ (Json::Object(_) | Json::Array(_))) = &json {
+        return names.json_lines(&topic.name, document, 1);
+    }
+    let path = format!("{}.value", topic.name);
+    if names.hides(&path, &value[..]) {
+        return "(hidden value)".to_owned();
+    }
+    match (integer, json, std::str::from_utf8(value)) {
+        (Some(integer), ..) => names.number(&path, &integer.to_string()),
+        (_, Some(scalar), _) => names.json(&path, &scalar),
+        (.., Ok(text)) => format!("text {}", quoted(&names.text(&path, text))),
+        (.., Err(_not_text)) => names.bytes(&path, value),
     }
 }
 
@@ -206,7 +214,7 @@ pub(super) fn journal_sections(names: &mut Names<'_>, journals: &[OrderedJournal
 }
 
 /// The lists of a journal with their titles; those of several instances joined.
-fn lists<'j>(names: &Names<'_>, journal: &'j Journal) -> BTreeMap<String, Vec<&'j Json>> {
+fn lists<'j>(names: &mut Names<'_>, journal: &'j Journal) -> BTreeMap<String, Vec<&'j Json>> {
     let mut lists: BTreeMap<String, Vec<&'j Json>> = BTreeMap::new();
     let title = format!("Journal of {}", journal.program);
     for document in &journal.documents {
@@ -214,7 +222,7 @@ fn lists<'j>(names: &Names<'_>, journal: &'j Journal) -> BTreeMap<String, Vec<&'
             Json::Array(entries) => lists.entry(title.clone()).or_default().extend(entries),
             Json::Object(fields) if fields.values().any(Json::is_array) => {
                 for (name, value) in fields {
-                    if names.is_hidden(&format!("{}.{name}", journal.program)) {
+                    if names.hides(&format!("{}.{name}", journal.program), value) {
                         continue;
                     }
                     match value {

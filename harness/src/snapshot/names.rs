@@ -8,12 +8,16 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde_json::Value as Json;
 
 use super::text;
+use super::unshown::Searched;
 use crate::observe::value::{Value, parse_time};
 use crate::spec::ObserveSpec;
 use crate::spec::pattern::{self, Piece};
 
 /// Longest JSON that stands on one line: as much as a review shows without scrolling sideways.
 const LINE_CHARS_MAX: usize = 100;
+
+/// The kind of a UUID that nothing describes.
+const UNDESCRIBED: &str = "uuid";
 
 /// An id with its kind, as found.
 pub(super) type Id = (String, String);
@@ -93,15 +97,23 @@ impl<'a> Names<'a> {
     /// The alias of an id, by order of first sight.
     pub(super) fn id(&mut self, kind: &str, found: &str) -> String {
         let found = canonical(found);
+        if kind != UNDESCRIBED && is_uuid(&found) {
+            // One that is described twice has one kind, whichever place is met first.
+            let known = self.kinds_of_uuid.entry(found.clone()).or_insert_with(|| kind.to_owned());
+            if kind < known.as_str() {
+                kind.clone_into(known);
+            }
+        }
+        self.alias(kind, found)
+    }
+
+    fn alias(&mut self, kind: &str, found: String) -> String {
         self.seen.push((kind.to_owned(), found.clone()));
         let known = self.numbers.get(kind).and_then(|numbers| numbers.get(&found)).copied();
         let number = match known {
             Some(number) => number,
             None if self.masked => return format!("<{kind}>"),
             None => {
-                if is_uuid(&found) {
-                    self.kinds_of_uuid.entry(found.clone()).or_insert_with(|| kind.to_owned());
-                }
                 let numbers = self.numbers.entry(kind.to_owned()).or_default();
                 let number = numbers.len() + 1;
                 numbers.insert(found, number);
@@ -111,15 +123,17 @@ impl<'a> Names<'a> {
         format!("{kind}-{number}")
     }
 
-    /// The alias of a UUID that no rule describes: that of the kind under which it is known, else of kind `uuid`.
+    /// The alias of a UUID that no rule describes here: that of the kind under which it is described elsewhere, else of
+    /// kind `uuid`.
     pub(super) fn uuid(&mut self, found: &str) -> String {
-        let kind = self.kinds_of_uuid.get(&canonical(found)).cloned();
-        self.id(kind.as_deref().unwrap_or("uuid"), found)
+        let found = canonical(found);
+        let kind = self.kinds_of_uuid.get(&found).cloned();
+        self.alias(kind.as_deref().unwrap_or(UNDESCRIBED), found)
     }
 
     /// Shows a column's value: plain words unquoted, everything else as JSON would.
     pub(super) fn column(&mut self, path: &str, value: &Value) -> String {
-        if *value != Value::Null && self.is_volatile(path) {
+        if *value != Value::Null && self.varies(path, value) {
             return "<varies>".to_owned();
         }
         match value {
@@ -131,6 +145,8 @@ impl<'a> Names<'a> {
                 None if self.is_near(*time) => "<time>".to_owned(),
                 None => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
             },
+            // A column that holds JSON's `null` is not empty.
+            Value::Json(Json::Null) => "json null".to_owned(),
             Value::Json(json) => self.json(path, json),
             Value::Text(text) => {
                 if let Some(inner) = nested(text) {
@@ -147,7 +163,7 @@ impl<'a> Names<'a> {
 
     /// Shows JSON in one line, fields by name.
     pub(super) fn json(&mut self, path: &str, json: &Json) -> String {
-        if !json.is_null() && self.is_volatile(path) {
+        if !json.is_null() && self.varies(path, json) {
             return "<varies>".to_owned();
         }
         match json {
@@ -166,7 +182,7 @@ impl<'a> Names<'a> {
                 let mut shown = Vec::with_capacity(fields.len());
                 for (name, value) in fields {
                     let path = format!("{path}.{name}");
-                    if !self.is_hidden(&path) {
+                    if !self.hides(&path, value) {
                         let value = self.json(&path, value);
                         shown.push(format!("{}: {value}", quoted(&text::scan(self, &path, name))));
                     }
@@ -189,7 +205,7 @@ impl<'a> Names<'a> {
                 let mut parts = Vec::with_capacity(fields.len());
                 for (name, value) in fields {
                     let path = format!("{path}.{name}");
-                    if !self.is_hidden(&path) {
+                    if !self.hides(&path, value) {
                         let value = self.json_lines(&path, value, depth + 1);
                         parts.push(format!("{}: {value}", quoted(&text::scan(self, &path, name))));
                     }
@@ -222,7 +238,7 @@ impl<'a> Names<'a> {
 
     /// Shows a number given as its exact text.
     pub(super) fn number(&mut self, path: &str, number: &str) -> String {
-        if self.is_volatile(path) {
+        if self.varies(path, number) {
             return "<varies>".to_owned();
         }
         match self.kind(path) {
@@ -234,7 +250,7 @@ impl<'a> Names<'a> {
 
     /// Shows text without quotes.
     pub(super) fn text(&mut self, path: &str, text: &str) -> String {
-        if self.is_volatile(path) {
+        if self.varies(path, text) {
             return "<varies>".to_owned();
         }
         if let (Some(kind), false) = (self.kind(path), text.is_empty() || text::holds_jwt(text)) {
@@ -280,9 +296,22 @@ impl<'a> Names<'a> {
         self.rules.iter().find(|(rule, _)| matches(rule, path)).map(|(_, kind)| *kind)
     }
 
-    /// Whether the description wants nothing shown of what stands at `path`.
-    pub(super) fn is_hidden(&self, path: &str) -> bool {
-        self.hidden.iter().any(|rule| matches(rule, path))
+    /// Whether the description wants nothing shown of `value`, which stands at `path`. It is searched for tokens then.
+    pub(super) fn hides<V: Searched + ?Sized>(&mut self, path: &str, value: &V) -> bool {
+        let hidden = self.hidden.iter().any(|rule| matches(rule, path));
+        if hidden {
+            value.search(self, path);
+        }
+        hidden
+    }
+
+    /// Whether `value` is shown as `<varies>`. It is searched for tokens then.
+    fn varies<V: Searched + ?Sized>(&mut self, path: &str, value: &V) -> bool {
+        let volatile = self.is_volatile(path);
+        if volatile {
+            value.search(self, path);
+        }
+        volatile
     }
 
     fn is_volatile(&self, path: &str) -> bool {
@@ -316,7 +345,7 @@ pub(super) fn is_uuid(text: &str) -> bool {
 }
 
 /// JSON in a string: only objects and lists, for a bare number or word is text.
-fn nested(text: &str) -> Option<Json> {
+pub(super) fn nested(text: &str) -> Option<Json> {
     let start = text.trim_start();
     (start.starts_with('{') || start.starts_with('[')).then(|| serde_json::from_str(text).ok())?
 }

@@ -62,7 +62,7 @@ fn row_line(names: &mut Names<'_>, table: &Table, row: &[Value]) -> String {
     let mut cells = Vec::with_capacity(row.len());
     for (column, value) in table.columns.iter().zip(row) {
         let path = format!("{}.{}", table.name, column.name);
-        if !names.is_hidden(&path) {
+        if !names.hides(&path, value) {
             cells.push(format!("{} {}", column.name, names.column(&path, value)));
         }
     }

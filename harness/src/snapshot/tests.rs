@@ -3,6 +3,7 @@
 //! The observation is made by hand, so that each test changes one thing and looks at what the document makes of it.
 
 mod shop;
+mod unshown;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -180,6 +181,72 @@ fn a_token_is_found_at_the_end_of_a_sentence_in_names_and_where_ids_stand() {
     assert!(!rendered.text.contains("eyJ"), "{}", rendered.text);
     assert!(rendered.text.contains("[cause: cannot verify <jwt>.] [<jwt>: (null)]"), "{}", rendered.text);
     assert_eq!(rendered.flags.len(), 4, "{:?}", rendered.flags);
+}
+
+/// Goal: an id has one name, also where free text shows it before the place that the description knows.
+/// Method: notes name the tokens of the queue; the table of notes comes first.
+#[test]
+fn a_uuid_in_free_text_has_the_name_from_where_it_is_described() {
+    let note = |id: &str, token: &str| vec![number(id), Value::Text(format!("see {token}, please"))];
+    let document_of = |first, second| {
+        let columns = [("id", "int4"), ("text", "varchar")];
+        let notes = table("note", &columns, vec![note("1", first), note("2", second)]);
+        document(&Observation { tables: vec![notes], keys: observation().keys, ..empty() }, &spec())
+    };
+    let one = document_of(TOKEN_A, TOKEN_B);
+    insta::assert_snapshot!(one, @r#"
+    # History of outbox.status
+    (none)
+
+    # Redis
+    queue:{token-1} (hash, expires)
+      createdAt: <time>
+      status: WAITING
+      uuid: token-1
+    queue:{token-2} (hash, expires)
+      createdAt: <time>
+      status: ACTIVE
+      uuid: token-2
+    waiting (sorted set)
+      <time> queue:{token-2}
+      <time> queue:{token-1}
+
+    # Table note
+    id 1 · text "see token-1, please"
+    id 2 · text "see token-2, please"
+    "#);
+    assert_ne!(one, document_of(TOKEN_B, TOKEN_A), "two ids have changed places");
+}
+
+#[test]
+fn a_uuid_that_two_rules_describe_has_one_name_in_free_text_whatever_comes_first() {
+    let mut spec = spec();
+    spec.ids.insert("zone".into(), vec!["a.zone".into(), "z.zone".into()]);
+    let described = |name| table(name, &[("zone", "uuid")], vec![vec![Value::Text(TOKEN_A.into())]]);
+    let tokens = || table("m", &[("uuid", "uuid")], vec![vec![Value::Text(TOKEN_A.into())]]);
+    let note = || table("note", &[("text", "varchar")], vec![vec![Value::Text(format!("of {TOKEN_A}"))]]);
+    for tables in [vec![note(), described("a"), tokens()], vec![note(), tokens(), described("z")]] {
+        let shown = document(&Observation { tables, ..empty() }, &spec);
+        assert!(shown.contains("text \"of token-1\""), "{shown}");
+    }
+}
+
+#[test]
+fn a_column_that_holds_a_json_null_is_not_an_empty_one() {
+    let rows =
+        [Value::Json(json!(null)), Value::Null, Value::Json(json!({"a": null})), Value::Text("json null".into())];
+    let rows = rows.into_iter().map(|value| vec![value]).collect();
+    let observed = Observation { tables: vec![table("note", &[("about", "jsonb")], rows)], ..empty() };
+    insta::assert_snapshot!(document(&observed, &spec()), @r#"
+    # History of outbox.status
+    (none)
+
+    # Table note
+    about "json null"
+    about json null
+    about null
+    about {"a": null}
+    "#);
 }
 
 #[test]

@@ -25,10 +25,7 @@ pub(super) fn scan(names: &mut Names<'_>, path: &str, text: &str) -> String {
 
 /// What stands at the beginning of `rest`: its replacement and its length in bytes.
 fn recognise(names: &mut Names<'_>, path: &str, rest: &str) -> Option<(String, usize)> {
-    let word = run(rest, stands_in_a_word);
-    // The end of a sentence is none of a token's.
-    let token = word.trim_end_matches('.');
-    if is_jwt(token) {
+    if let Some(token) = jwt_at(rest) {
         return Some((names.jwt(path), token.len()));
     }
     if let Some(found) = recognise_pattern(names, rest) {
@@ -39,7 +36,7 @@ fn recognise(names: &mut Names<'_>, path: &str, rest: &str) -> Option<(String, u
     {
         return Some((names.uuid(uuid), uuid.len()));
     }
-    if !word.starts_with(|first: char| first.is_ascii_digit()) {
+    if !rest.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
     let address = names.addresses.iter().find(|(address, _)| begins_with_whole(rest, address));
@@ -76,10 +73,20 @@ fn recognise_pattern(names: &mut Names<'_>, rest: &str) -> Option<(String, usize
     Some((shown, length))
 }
 
-/// Whether a JWT stands in `text` as a word of its own.
+/// Whether [`scan`] would find a JWT in `text`.
 pub(super) fn holds_jwt(text: &str) -> bool {
-    let mut words = text.split(|c: char| !u8::try_from(c).is_ok_and(stands_in_a_word));
-    words.any(|word| is_jwt(word.trim_matches('.')))
+    let mut inside_word = false;
+    text.char_indices().any(|(at, first)| {
+        let begins_word = !std::mem::replace(&mut inside_word, first.is_alphanumeric());
+        begins_word && jwt_at(&text[at..]).is_some()
+    })
+}
+
+/// The JWT with which `rest` begins.
+fn jwt_at(rest: &str) -> Option<&str> {
+    // The end of a sentence is none of a token's.
+    let token = run(rest, stands_in_a_word).trim_end_matches('.');
+    is_jwt(token).then_some(token)
 }
 
 /// What tokens, addresses and instants are made of.

@@ -3,7 +3,8 @@
 //! A *path* below is `container.field.field…`: the container is a table, a topic, a program with a
 //! journal, or `redis.` with a key (as its pattern has it, such as `redis.queue:{token}`); the fields are a column,
 //! then the fields of a JSON document (positions in lists do not count). `*.field` means any path that ends in that
-//! field.
+//! field. What has no name of its own: the key of a topic's records is `key`, a value that is no JSON object or list is
+//! `value`; in Redis a string is `value`, an item of a list `item`, a member of a set `member` with its `score`.
 
 use std::collections::BTreeMap;
 
@@ -74,10 +75,11 @@ pub struct ObserveSpec {
     #[serde(default)]
     pub patterns: Vec<String>,
     /// Paths whose value differs from run to run and means nothing: durations, ports, attempt counters that depend on
-    /// timing. Shown as `<varies>`.
+    /// timing. Shown as `<varies>`; a token there is flagged all the same.
     #[serde(default)]
     pub volatile: Vec<String>,
-    /// Paths that say nothing about what happened and are not shown at all: sequence numbers, offsets in a journal.
+    /// Paths that say nothing about what happened and are not shown at all: sequence numbers, offsets in a journal. Of a
+    /// record only that it has a key or a value is shown then; a token there is flagged all the same.
     #[serde(default)]
     pub hidden: Vec<String>,
     /// Topics whose values are signed 64-bit big-endian integers, which no one can tell from text.

@@ -76,20 +76,24 @@ pub(super) async fn read_first(
 async fn read(member: &mut Member, brokers: &[SocketAddrV4], topic: &str) -> Result<(), WireError> {
     member.committed().await?;
     let mut leader = leader_of(brokers, topic).await?;
-    let offset = earliest(&mut leader, topic).await?;
+    let offset = leader.earliest(topic, 0).await?;
     while !fetch(&mut leader, topic, offset).await? {}
     Ok(())
 }
 
-async fn earliest(leader: &mut Peer, topic: &str) -> Result<i64, WireError> {
-    let partition = ListOffsetsPartition::default().with_timestamp(EARLIEST);
-    let asked = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
-    let answer = leader.ask(&request).await?;
-    let partition = answer.topics.first().and_then(|topic| topic.partitions.first());
-    let partition = leader.entry::<ListOffsetsRequest, _>(partition, topic)?;
-    leader.check::<ListOffsetsRequest>(partition.error_code, topic)?;
-    Ok(partition.offset)
+impl Peer {
+    /// The first offset that a partition still has; its leader is asked.
+    pub(crate) async fn earliest(&mut self, topic: &str, partition: i32) -> Result<i64, WireError> {
+        let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(EARLIEST);
+        let asked = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
+        let answer = self.ask(&request).await?;
+        let subject = format!("{topic}[{partition}]");
+        let found = answer.topics.first().and_then(|topic| topic.partitions.first());
+        let found = self.entry::<ListOffsetsRequest, _>(found, &subject)?;
+        self.check::<ListOffsetsRequest>(found.error_code, &subject)?;
+        Ok(found.offset)
+    }
 }
 
 /// Fetches once; says whether a record came.

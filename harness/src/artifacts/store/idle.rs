@@ -39,7 +39,8 @@ impl Store {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let key = Key { name };
         let (_lock, is_held) = self.try_lock(&key)?;
-        if !is_held {
+        // Looked at before it is moved too: one in use is not to be moved away and back.
+        if !is_held || !was_used_before(entry, since) {
             return Ok(false);
         }
         let aside = self.put_aside(entry, &key)?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, SystemTime};
 
 use super::manifest::MANIFEST;
 use super::*;
@@ -133,4 +134,53 @@ fn a_touched_file_is_not_damage() {
     fs::write(&content, "42").unwrap();
     assert_eq!(thing(&store, &builds).1, []);
     assert_eq!(modified(), before);
+}
+
+/// Asks for an entry that was last used an hour ago, does `meanwhile` while it is being looked at, and answers how often
+/// it was built.
+///
+/// A pipe in the place of its file, which is empty, holds the look up until its other end is closed.
+fn looked_at(meanwhile: impl FnOnce(&Store, &Path)) -> usize {
+    let (_directory, store) = store();
+    let builds = AtomicUsize::new(0);
+    let ask = || {
+        let mut silent = |_| {};
+        let entry =
+            store.entry(&Key::new("thing", &["1"]), "it", &mut Reporter { progress: &mut silent }, |directory| {
+                builds.fetch_add(1, Ordering::SeqCst);
+                fs::write(directory.join("empty"), "").map_err(at("write", directory))
+            });
+        entry.unwrap().path
+    };
+    let path = ask();
+    let manifest = File::options().append(true).open(path.join(MANIFEST)).unwrap();
+    manifest.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    let file = path.join("empty");
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(ask);
+        let holding = File::options().write(true).open(&file).unwrap();
+        // What comes after the look finds the file again.
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        meanwhile(&store, &path);
+        drop(holding);
+        assert!(asked.join().unwrap().join("empty").is_file());
+    });
+    builds.load(Ordering::SeqCst)
+}
+
+#[test]
+fn what_is_being_looked_at_is_in_use() {
+    let builds = looked_at(|store, path| {
+        let since = SystemTime::now() - Duration::from_secs(60);
+        assert!(!store.remove(path, since).unwrap());
+    });
+    assert_eq!(builds, 1);
+}
+
+#[test]
+fn what_went_while_it_was_looked_at_is_built_anew() {
+    assert_eq!(looked_at(|_, path| fs::remove_dir_all(path).unwrap()), 2);
 }
