@@ -14,7 +14,7 @@ const ID: &str = "metricId";
 /// Goal: what is wrong is told to its sender or put aside with its cause, becomes no metric, and holds up nothing; the
 /// good go when they are old enough, and not before.
 /// Method: a sender that flushes what is 4 s old: [`malformed_records_are_put_aside`], [`what_is_no_text_is_refused`],
-/// and one good call of each route.
+/// and one good call of each route. At last [`a_large_malformed_record_is_put_aside`], which no document should show.
 #[test]
 fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
     let flush_age = Duration::from_secs(4);
@@ -28,6 +28,8 @@ fn what_is_wrong_is_refused_or_put_aside() -> Verdict {
         calls.extend(good);
         stage.each_stored_once(&calls).await?;
         insta::assert_snapshot!(stage.document().await?);
+        calls.push(a_large_malformed_record_is_put_aside(stage).await?);
+        stage.each_stored_once(&calls).await?;
         Ok(())
     })
 }
@@ -69,6 +71,38 @@ async fn malformed_records_are_put_aside(stage: &Stage<'_, Metrics>) -> Result<V
     let stored = stored.map(|(route, text_length)| Call { route, text_length });
     stage.each_stored_once(&stored).await?;
     Ok(stored.into())
+}
+
+/// Goal: a malformed record that is too large to be written a second time, with a cause, holds up nothing either: its
+/// letter leaves the value out and says so, and where the record lies.
+/// Method: a record as large as the brokers' clients send, and behind it a metric that is well formed.
+async fn a_large_malformed_record_is_put_aside(stage: &Stage<'_, Metrics>) -> Result<Call, Failure> {
+    let good = Call { route: Route::First, text_length: 6 };
+    let (topic, letters) = (good.route.topic(), "FIRST_TOPIC.dlq");
+    let before = stage.records(letters).await?;
+    let producer = stage.producer()?;
+    let record = || NewRecord::to(topic).partition(0).key("large");
+    let large = producer.send(record().value("x".repeat(999_900))).await?;
+    producer.send(record().value(br#"{"textLength":6,"responseTime":600}"#)).await?;
+    stage.settle().await?;
+
+    let mut added = stage.records(letters).await?;
+    added.retain(|letter| !before.contains(letter));
+    let [letter] = added.as_slice() else { panic!("{} letters of one record", added.len()) };
+    assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"large"[..]), None));
+    let offset = large.offset.to_string();
+    for (name, expected) in [
+        ("cause", "the value is no JSON object"),
+        ("source-topic", topic),
+        ("source-partition", "0"),
+        ("source-offset", offset.as_str()),
+        ("left-out", "value"),
+    ] {
+        let header = letter.headers.iter().find(|(found, _)| found == name);
+        let said = header.and_then(|(_, value)| value.as_deref());
+        assert_eq!(said, Some(expected.as_bytes()), "{name}");
+    }
+    Ok(good)
 }
 
 /// Goal: what is no text is refused with the field named, on every route, and yields no metric.

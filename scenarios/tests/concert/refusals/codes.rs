@@ -1,11 +1,12 @@
 //! What is refused because of what there is, or is not: each with the code of the contract.
 
-use fixtures::concert::{self, NewSeat, PRICE, SeatId, UserId};
+use fixtures::concert::{self, Buyer, Concert, Held, NewSeat, PRICE, SeatId, Show, UserId};
 use fixtures::{Refusal, Stage};
-use greenroom::scenario::Verdict;
+use greenroom::scenario::{Failure, Verdict};
 
+use crate::answers::decline;
 use crate::books;
-use crate::ledger::both_balances;
+use crate::ledger::{both_balances, outbox_is};
 
 /// Goal: seats that do not exist can neither be reserved nor paid, and none is made twice.
 #[test]
@@ -30,6 +31,7 @@ fn seats_that_are_missing_or_there_already() -> Verdict {
 
 /// Goal: points are neither given to nor taken from who does not exist, has no balance, or has too few.
 /// Method: a user with too few points uses and pays; then it loses its row of the table of balances, and has it back.
+/// At last [`a_refund_is_not_lost_with_its_balance`].
 #[test]
 fn users_and_balances_that_are_missing_or_too_small() -> Verdict {
     concert::scenario(async |stage| {
@@ -55,14 +57,42 @@ fn users_and_balances_that_are_missing_or_too_small() -> Verdict {
         assert_eq!(both_balances(stage, buyer.id).await?, ("9999".to_owned(), "9999".to_owned()));
         // Nothing of it was kept: with one more point the seat is still there to be paid.
         stage.concert.charge(buyer.id, 1).await?;
+        // What becomes of such a refund is decided by ours.
+        let held = if stage.is_of_somebody_else() {
+            held
+        } else {
+            a_refund_is_not_lost_with_its_balance(stage, &buyer, &show, held).await?
+        };
         stage.concert.pay_for(&held).await?;
         stage.settle().await?;
         books::balance(stage, &[(buyer.id, PRICE)]).await
     })
 }
 
+/// Goal: a refund reaches a user who has lost its row of the table of balances since it paid: it has the row back.
+/// Gives the seat as it is held anew.
+async fn a_refund_is_not_lost_with_its_balance(
+    stage: &Stage<'_, Concert>,
+    buyer: &Buyer,
+    show: &Show,
+    held: Held,
+) -> Result<Held, Failure> {
+    stage.payments.silence().await?;
+    stage.concert.pay_for(&held).await?;
+    outbox_is(stage, &["PUBLISHED"]).await?;
+    sqlx::query(r#"DELETE FROM balance WHERE "userId" = $1"#)
+        .bind(buyer.id.0)
+        .execute(&stage.database().await?)
+        .await?;
+    decline(stage, &held).await?;
+    stage.settle().await?;
+    assert_eq!(both_balances(stage, buyer.id).await?, (PRICE.to_string(), PRICE.to_string()));
+    stage.payments.clear_rules().await?;
+    Ok(stage.concert.hold(buyer, show, 1).await?)
+}
+
 /// Somebody uses more points than it has.
-async fn takes_nothing(stage: &Stage<'_, concert::Concert>, user: UserId, code: &str) -> Verdict {
+async fn takes_nothing(stage: &Stage<'_, Concert>, user: UserId, code: &str) -> Verdict {
     assert_eq!(stage.concert.use_points(user, PRICE).await.refused()?.code(), (400, code));
     Ok(())
 }

@@ -15,33 +15,24 @@ const DECODE: &str = "SELECT convert_from(decode(
 
 /// Goal: a token is an HS256 JWT that names its place in the queue; what this service has not signed with its own key
 /// is no token, nor is one whose time is over.
-/// Method: the first service has another key. The second, whose tokens live for a second, is shown the token of the
-/// first, its own with another signature or none, what is no token at all, and at last its own when it has expired.
+/// Method: the first service is shown what is no token, and its own with another signature or none, while that lives.
+/// The second has another key and tokens that live for a second: it is shown the token of the first, which lives on,
+/// and its own when it has expired.
 #[test]
 fn only_a_token_of_its_own_is_valid() -> Verdict {
     let mut of_another = None;
     concert::adjusted().variable("JWT_SECRET", "the-key-of-somebody-else").scenario(async |stage| {
-        let token = stage.concert.issue_token().await?;
-        names_its_place(stage, &token).await?;
-        of_another = Some(token);
+        let own = stage.concert.issue_token().await?;
+        names_its_place(stage, &own).await?;
+        forged_tokens_are_invalid(stage, &own).await?;
+        of_another = Some(own);
         Ok(())
     })?;
     // Where the service cannot be asked, there is none.
     let Some(of_another) = of_another else { return Ok(()) };
     concert::adjusted().variable("JWT_EXPIRES_IN", "1s").scenario(async |stage| {
-        let [own, second] = [stage.concert.issue_token().await?, stage.concert.issue_token().await?];
-        let [header, payload, signature] = parts(&own);
-        let [.., other_signature] = parts(&second);
-        for (what, jwt) in [
-            ("signed with another key", of_another.jwt().to_owned()),
-            ("signed as another token", format!("{header}.{payload}.{other_signature}")),
-            ("without its signature", format!("{header}.{payload}.")),
-            ("asking for no signature", format!("{UNSIGNED}.{payload}.")),
-            ("asking for none and having one", format!("{UNSIGNED}.{payload}.{signature}")),
-            ("not a token", "not.a.token".to_owned()),
-        ] {
-            is_invalid(stage, &QueueToken::new(jwt), what).await?;
-        }
+        is_invalid(stage, &of_another, "signed with another key").await?;
+        let own = stage.concert.issue_token().await?;
         eventually(async || match stage.concert.check_queue(&own).await.refused() {
             Ok(refused) if refused.code() == (401, "UNEXPECTED_ERROR") => Ok(()),
             other => Err(format!("it has not expired: {other:?}")),
@@ -49,6 +40,24 @@ fn only_a_token_of_its_own_is_valid() -> Verdict {
         .await?;
         is_invalid(stage, &own, "past its end").await
     })
+}
+
+/// Nothing is made valid by parts of a valid token, which is so until the end.
+async fn forged_tokens_are_invalid(stage: &Stage<'_, Concert>, own: &QueueToken) -> Verdict {
+    let second = stage.concert.issue_token().await?;
+    let [header, payload, signature] = parts(own);
+    let [.., other_signature] = parts(&second);
+    for (what, jwt) in [
+        ("signed as another token", format!("{header}.{payload}.{other_signature}")),
+        ("without its signature", format!("{header}.{payload}.")),
+        ("asking for no signature", format!("{UNSIGNED}.{payload}.")),
+        ("asking for none and having one", format!("{UNSIGNED}.{payload}.{signature}")),
+        ("not a token", "not.a.token".to_owned()),
+    ] {
+        is_invalid(stage, &QueueToken::new(jwt), what).await?;
+    }
+    stage.concert.check_queue(own).await?;
+    Ok(())
 }
 
 /// Header, payload and signature.
