@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use bench::Bench;
 pub(crate) use images::Images;
-pub(crate) use judge::Judge;
+pub(crate) use judge::{Judge, is_heard_everywhere};
 pub(crate) use stand_in::StandIn;
 
 /// Environments by hand.
@@ -124,4 +124,22 @@ impl EndRequests {
             _ = self.hangup.recv() => {}
         }
     }
+
+    /// Returns at the next request of which a command that we run has not heard: a terminal interrupts all that runs in
+    /// its foreground.
+    async fn next_of_ours(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => if !is_in_the_foreground() { return },
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => return,
+            }
+        }
+    }
+}
+
+/// Whether a terminal counts this process among those that it interrupts.
+fn is_in_the_foreground() -> bool {
+    let terminal = std::fs::File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| nix::unistd::tcgetpgrp(terminal) == Ok(nix::unistd::getpgrp()))
 }

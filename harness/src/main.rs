@@ -40,6 +40,9 @@ enum Command {
     /// Take the place of a service that runs elsewhere (started as a part of its environment).
     #[command(hide = true)]
     StandIn(cli::StandIn),
+    /// Say by the exit code whether a program of the environment that this runs in listens at every address.
+    #[command(hide = true)]
+    IsHeardEverywhere,
     /// Run the supervisor in a directory (started by clients).
     #[command(hide = true)]
     Supervise {
@@ -51,6 +54,8 @@ enum Command {
     Watch {
         /// Its directory.
         house: PathBuf,
+        /// Its identity.
+        identity: String,
     },
 }
 
@@ -63,8 +68,9 @@ fn main() -> ExitCode {
         Command::StandIn(stand_in) => stand_in.run(),
         // On the main thread: whatever it spawns ends with the thread that spawned it.
         Command::Supervise { house } => supervise(house).map(|()| ExitCode::SUCCESS),
-        Command::Watch { house } => {
-            watch::watch(&House::at(house));
+        Command::IsHeardEverywhere => cli::is_heard_everywhere(),
+        Command::Watch { house, identity } => {
+            watch::watch(&House::at(house), &identity);
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -263,6 +263,12 @@ pub enum PlanError {
         /// The program.
         program: String,
     },
+    /// Images alone have nobody who holds their network and their processes together.
+    #[error("{program} is an image and nothing else runs in a container; add a broker, a store or a binary")]
+    OnlyImages {
+        /// One of the programs.
+        program: String,
+    },
     /// A template names something that the description does not have.
     #[error("{place} names `{{{name}}}`, which this environment does not have; expected one of {expected}")]
     UnknownName {
@@ -333,6 +339,10 @@ impl Plan {
                 let container = image.and_then(|_| part::container(program, toolchain, &site));
                 parts.push(part::program(program, instance, &names, &variables, &site, container)?);
             }
+        }
+        let holds_together = |part: &Part| part.container.as_ref().is_some_and(|it| it.kind != ImageKind::Service);
+        if let Some(program) = image.filter(|_| !parts.iter().any(holds_together)) {
+            return Err(PlanError::OnlyImages { program: program.name.clone() });
         }
         Ok(Self {
             name: spec.name.clone(),

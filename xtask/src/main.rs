@@ -85,9 +85,13 @@ fn greenroom(arguments: &[String], runtime: Option<&str>, features: &[&str]) -> 
         .args(arguments)
         .env("GREENROOM_BINARIES", &binaries)
         .envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime)));
-    // From here on this process is that one: signals reach it, and its exit code is ours.
-    let error = std::os::unix::process::CommandExt::exec(&mut command);
-    Err(Failed::Because(format!("failed to run {}: {error}", binaries.join("greenroom").display())))
+    become_program(&mut command)
+}
+
+/// From here on this process is that one: signals reach it, and its exit code is ours.
+fn become_program(command: &mut Command) -> Result<(), Failed> {
+    let error = std::os::unix::process::CommandExt::exec(command);
+    Err(cannot_run(command, &error))
 }
 
 fn test(arguments: &[String]) -> Result<(), Failed> {
@@ -119,7 +123,7 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
     if !has_no_use && std::env::var_os(TEST_THREADS_VARIABLE).is_none() {
         command.env(TEST_THREADS_VARIABLE, stories_at_once().to_string());
     }
-    run(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))
+    become_program(command.envs(runtime.map(|runtime| (RUNTIME_VARIABLE, runtime))))
 }
 
 /// A story waits for timers some of its time, so half again as many as there are processors keep those busy (measured
@@ -223,13 +227,15 @@ fn cargo() -> Command {
 }
 
 fn run(command: &mut Command) -> Result<(), Failed> {
-    let status = command.status().map_err(|error| {
-        Failed::Because(format!("failed to run {}: {error}", command.get_program().to_string_lossy()))
-    })?;
+    let status = command.status().map_err(|error| cannot_run(command, &error))?;
     if status.success() {
         return Ok(());
     }
     Err(Failed::With(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+fn cannot_run(command: &Command, error: &std::io::Error) -> Failed {
+    Failed::Because(format!("failed to run {}: {error}", command.get_program().to_string_lossy()))
 }
 
 #[expect(clippy::print_stderr, reason = "the commands speak to a person")]

@@ -50,10 +50,11 @@ pub(crate) struct Down {
 
 impl Status {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let summaries: Vec<_> = block_on(running())?.into_iter().map(|(_, summary)| summary).collect();
+        let Running { environments, all_heard } = block_on(running())?;
+        let summaries: Vec<_> = environments.into_iter().map(|(_, summary)| summary).collect();
         if self.json {
             answer(&serde_json::to_string_pretty(&summaries)?);
-        } else if summaries.is_empty() {
+        } else if summaries.is_empty() && all_heard {
             say("no environment runs");
         }
         for summary in summaries.iter().filter(|_| !self.json) {
@@ -64,7 +65,7 @@ impl Status {
             answer(&start::table(summary));
             summary.faults.iter().for_each(|fault| answer(&format!(" fault, {fault}")));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if all_heard { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -101,12 +102,12 @@ impl Down {
             if self.all {
                 return end_all().await;
             }
-            let environments = running().await?;
-            if environments.is_empty() && self.environment.is_none() {
+            let running = running().await?;
+            if running.environments.is_empty() && running.all_heard && self.environment.is_none() {
                 say("no environment runs");
                 return Ok(ExitCode::SUCCESS);
             }
-            let (mut connection, summary) = choose(environments, self.environment.as_deref())?;
+            let (mut connection, summary) = choose(running, self.environment.as_deref())?;
             let ended = connection.end(Some(summary.environment.clone())).await;
             gone(ended, connection.house()).await?;
             say(&format!("{} is gone", summary.environment));
@@ -172,9 +173,17 @@ async fn gone(ended: Result<(), ClientError>, house: &House) -> anyhow::Result<(
     }
 }
 
-/// All environments of this workspace, each with a connection to its supervisor.
-pub(super) async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
-    let mut environments = Vec::new();
+/// What runs in this workspace.
+pub(super) struct Running {
+    /// All environments that were told of, each with a connection to its supervisor.
+    environments: Vec<(Connection, Summary)>,
+    /// Whether every supervisor was understood. What was wrong with one that was not has been said.
+    all_heard: bool,
+}
+
+/// Asks every supervisor of this workspace.
+pub(super) async fn running() -> anyhow::Result<Running> {
+    let (mut environments, mut all_heard) = (Vec::new(), true);
     for house in Workspace::here()?.houses()? {
         match told_by(&house).await {
             Told::Nothing => {}
@@ -185,16 +194,22 @@ pub(super) async fn running() -> anyhow::Result<Vec<(Connection, Summary)>> {
                     }
                 }
             }
-            Told::NotUnderstood(error) => say(&format!(
-                "the supervisor in {} is of another build, and what it tells is not understood; `down --all` ends its \
-                 environments too: {}",
-                house.path().display(),
-                report::chain(&error)
-            )),
-            Told::Silence => say(&silence(&house)),
+            Told::NotUnderstood(error) => {
+                all_heard = false;
+                say(&format!(
+                    "the supervisor in {} is of another build, and what it tells is not understood; `down --all` ends \
+                     its environments too: {}",
+                    house.path().display(),
+                    report::chain(&error)
+                ));
+            }
+            Told::Silence => {
+                all_heard = false;
+                say(&silence(&house));
+            }
         }
     }
-    Ok(environments)
+    Ok(Running { environments, all_heard })
 }
 
 /// What a house tells of the environments in it.
@@ -225,10 +240,8 @@ fn silence(house: &House) -> String {
     format!("the supervisor in {} does not answer; its log is {}", house.path().display(), house.log().display())
 }
 
-pub(super) fn choose(
-    environments: Vec<(Connection, Summary)>,
-    wanted: Option<&str>,
-) -> anyhow::Result<(Connection, Summary)> {
+pub(super) fn choose(running: Running, wanted: Option<&str>) -> anyhow::Result<(Connection, Summary)> {
+    let Running { environments, all_heard } = running;
     let known: Vec<_> = environments.iter().map(|(_, summary)| summary.environment.clone()).collect();
     let mut fitting = environments.into_iter().filter(|(_, summary)| wanted.is_none_or(|id| id == summary.environment));
     match (fitting.next(), fitting.next()) {
@@ -236,6 +249,7 @@ pub(super) fn choose(
         (Some(_), Some(_)) => {
             bail!("several environments run; name one of {} (`--environment ID`, or `down ID`)", known.join(", "))
         }
+        (None, _) if known.is_empty() && !all_heard => bail!("what runs there is not known"),
         (None, _) if known.is_empty() => bail!("no environment runs; `cargo xtask test-env up` starts one"),
         (None, _) => bail!("there is no environment {}; these run: {}", wanted.unwrap_or_default(), known.join(", ")),
     }

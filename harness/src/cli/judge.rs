@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use greenroom::environment::{RUNTIME_VARIABLE, kept_directory};
+use greenroom::runtime::ENVIRONMENT_VARIABLE;
 use greenroom::service::{
     SERVICE_ADDRESS_VARIABLE, SERVICE_DIRECTORY_VARIABLE, SERVICE_FILE_VARIABLE, SERVICE_IMAGE_VARIABLE,
     SERVICE_PORT_VARIABLE, SERVICE_VARIABLE, elsewhere,
@@ -17,6 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::wanted::default_system;
 use super::{answer, block_on, say};
+
+/// The exit code of [`is_heard_everywhere`] where that is so.
+const HEARD_EVERYWHERE: u8 = 75;
 
 /// Run the default system's stories against another implementation of it.
 #[derive(clap::Args)]
@@ -53,9 +57,7 @@ impl Judge {
         let workspace = Workspace::here()?;
         let system = default_system(&workspace.root)?;
         let system = system.context("`.config/greenroom.toml` names no default system, whose stories could be told")?;
-        if self.service_address.is_none() {
-            self.start_once(&system)?;
-        }
+        let is_heard_everywhere = self.service_address.is_none() && self.start_once(&system)?;
         let verdicts = tempfile::Builder::new().prefix("greenroom-verdicts-").tempdir().context("make a directory")?;
         let mut stories = process::Command::new(&self.nextest);
         // By target and not by filter, because nextest runs what any of several filters chooses.
@@ -79,14 +81,20 @@ impl Judge {
                 file.display()
             ));
             stories.env(SERVICE_ADDRESS_VARIABLE, at.to_string()).env(SERVICE_FILE_VARIABLE, file);
-            // One at a time, as long as a person takes.
-            stories.env("NEXTEST_PROFILE", "by-hand").args(["--test-threads", "1"]);
+            // As long as a person takes.
+            stories.env("NEXTEST_PROFILE", "by-hand");
+        }
+        if is_heard_everywhere {
+            say("the service listens at every address of this machine, so one story is told after the other");
+        }
+        if is_heard_everywhere || self.service_address.is_some() || self.service_port.is_some() {
+            // Two of it would be in each other's way.
+            stories.args(["--test-threads", "1"]);
         }
         // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
         stories.env("INSTA_FORCE_PASS", "1").env("INSTA_UPDATE", "no");
         if let Some(port) = self.service_port {
-            // A port that cannot be chosen is taken on every address.
-            stories.env(SERVICE_PORT_VARIABLE, port.to_string()).args(["--test-threads", "1"]);
+            stories.env(SERVICE_PORT_VARIABLE, port.to_string());
         }
         let told = block_on(async {
             // Whoever interrupts the stories wants to know what they said until then; nextest is interrupted too.
@@ -99,9 +107,11 @@ impl Judge {
         Ok(if told.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// A service that does not start is told of once, not once for each story.
-    fn start_once(&self, system: &str) -> anyhow::Result<()> {
-        let mut start = process::Command::new(std::env::current_exe()?);
+    /// A service that does not start is told of once, not once for each story. Answers whether it listens at every
+    /// address.
+    fn start_once(&self, system: &str) -> anyhow::Result<bool> {
+        let greenroom = std::env::current_exe()?;
+        let mut start = process::Command::new(&greenroom);
         start.args(["test-env", "run", system]);
         start.args(self.service.iter().flat_map(|command| ["--service", command]));
         start.args(self.service_image.iter().flat_map(|image| ["--service-image", image]));
@@ -109,8 +119,17 @@ impl Judge {
             start.args(["--service-port", &port.to_string()]);
         }
         say("starting the service once");
-        let started = start.args(["--", "true"]).status().context("start the service once")?;
-        ensure!(started.success(), "the service does not start, so no story is told");
-        Ok(())
+        let started = start.arg("--").arg(greenroom).arg("is-heard-everywhere").status();
+        match started.context("start the service once")?.code() {
+            Some(0) => Ok(false),
+            Some(code) if code == i32::from(HEARD_EVERYWHERE) => Ok(true),
+            _ => bail!("the service does not start, so no story is told"),
+        }
     }
+}
+
+/// Says by the exit code whether a program of the environment that this runs in listens at every address.
+pub(crate) fn is_heard_everywhere() -> anyhow::Result<ExitCode> {
+    let environment = std::env::var(ENVIRONMENT_VARIABLE).context("this does not run in an environment")?;
+    Ok(ExitCode::from(if elsewhere::is_heard_everywhere(&environment)? { HEARD_EVERYWHERE } else { 0 }))
 }

@@ -231,6 +231,7 @@ async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::
             Event::Ready { part, took_ms } => say(&format!("  {part} ready after {took_ms} ms")),
             Event::Started { .. }
             | Event::PartEnded { .. }
+            | Event::Ended
             | Event::Lent { .. }
             | Event::Done
             | Event::Kept { .. }
@@ -291,14 +292,13 @@ async fn gone(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Runs a command to its end and passes on its exit code, and what asks us to end: SIGTERM first, and SIGKILL when we
-/// are asked again or it has not ended after [`END_LIMIT`].
+/// are asked again or it has not ended after [`END_LIMIT`]. An interrupt from the terminal is the command's own affair.
 async fn follow(mut command: tokio::process::Command, end: &mut EndRequests) -> anyhow::Result<ExitCode> {
     let mut child = command.spawn().context("start the command")?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let status = tokio::select! {
         status = child.wait() => status?,
-        () = end.next() => {
-            // A terminal has told it already; anyone else has told only us.
+        () = end.next_of_ours() => {
             if let Some(pid) = pid {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
             }

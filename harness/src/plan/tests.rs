@@ -150,6 +150,16 @@ fn contained() {
     assert!(part("redis").command.join(" ").contains("--bind 0.0.0.0"));
 }
 
+/// Goal: images alone, of which none holds the others together, are refused.
+#[test]
+fn nothing_but_images() {
+    let text = "name = \"shop\"\n[[programs]]\nname = \"shop\"\nimage = \"acme/shop\"\nport = 3000\n";
+    let spec = spec::read_str(Path::new("shop.toml"), text).expect("a right description");
+    let site = Site { runtime: Runtime::Docker, ..site() };
+    let error = Plan::new(&spec, Scope::Everything, &toolchain(), site).expect_err("nobody holds them").to_string();
+    assert_eq!(error, "shop is an image and nothing else runs in a container; add a broker, a store or a binary");
+}
+
 /// Goal: containers between whose brokers links stand listen where processes would, because the links are there.
 #[test]
 fn contained_between_links() {

@@ -37,6 +37,8 @@ pub struct Processes {
     exits: watch::Sender<usize>,
     /// Counts the parts for which files are being made.
     preparing: watch::Sender<usize>,
+    /// Becomes true with [`Registry::closed`], so that a waiter wakes.
+    closing: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +88,12 @@ impl Process {
 
 impl Default for Processes {
     fn default() -> Self {
-        Self { registry: Mutex::default(), exits: watch::Sender::new(0), preparing: watch::Sender::new(0) }
+        Self {
+            registry: Mutex::default(),
+            exits: watch::Sender::new(0),
+            preparing: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+        }
     }
 }
 
@@ -236,6 +243,18 @@ impl Processes {
     /// Lets nothing more start.
     pub fn close(&self) {
         self.lock().closed = true;
+        self.closing.send_replace(true);
+    }
+
+    /// Does something for the parts until it is done or nothing more may start; `None` in the second case.
+    pub(super) async fn while_open<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            // The sender lives as long as `self`.
+            _ = closing.wait_for(|closing| *closing) => None,
+            done = work => Some(done),
+        }
     }
 
     /// Sends each part the signal that `choose` gives for its name.

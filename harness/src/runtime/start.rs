@@ -168,13 +168,17 @@ impl Starter<'_> {
             Box::pin(wire::warm(&brokers, deadline)).await.map(Some)
         };
         let cluster = prepared.await.map_err(|source| kafka_error(parts, source))?;
-        // Nobody waits for the rest; should the environment end meanwhile, it has nobody to tell either.
+        // Nobody waits for the rest. It ends with the environment, whose brokers would be asked in vain.
+        let processes = Arc::clone(self.processes);
         tokio::spawn(async move {
-            let cluster = match cluster {
-                Some(cluster) => cluster,
-                None => Box::pin(wire::warm(&brokers, deadline)).await?,
+            let rest = async {
+                let cluster = match cluster {
+                    Some(cluster) => cluster,
+                    None => Box::pin(wire::warm(&brokers, deadline)).await?,
+                };
+                cluster.complete(deadline).await
             };
-            cluster.complete(deadline).await
+            processes.while_open(rest).await
         });
         // Nobody listens when the programs' branch has failed meanwhile.
         let _ = warmed.send(());

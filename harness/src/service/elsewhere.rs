@@ -242,6 +242,22 @@ fn listening_at(at: SocketAddr) -> Result<HashSet<u64>, ProcError> {
     Ok(entries.filter(fits).map(|entry| entry.inode).collect())
 }
 
+/// Whether a process of this environment listens at every address of the machine, where another one of its port would be
+/// in its way.
+///
+/// # Errors
+/// This machine does not tell.
+pub fn is_heard_everywhere(environment: &str) -> Result<bool, ProcError> {
+    let entries = procfs::net::tcp()?.into_iter().chain(procfs::net::tcp6().unwrap_or_default());
+    let everywhere = |entry: &TcpNetEntry| {
+        entry.state == TcpState::Listen && entry.local_address.ip().to_canonical().is_unspecified()
+    };
+    let heard: HashSet<u64> = entries.filter(everywhere).map(|entry| entry.inode).collect();
+    let mut own =
+        runtime::carriers(ENVIRONMENT_VARIABLE, environment).into_iter().filter_map(|pid| Process::new(pid).ok());
+    Ok(own.any(|process| socket_inodes(&process).any(|inode| heard.contains(&inode))))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStringExt as _;

@@ -53,6 +53,9 @@ pub enum ClientError {
         /// The cause.
         source: MessageError,
     },
+    /// The environment was taken away.
+    #[error("the environment was ended by another command")]
+    Ended,
     /// It could not do what it was asked.
     #[error("{0}")]
     Refused(Problem),
@@ -65,6 +68,8 @@ pub struct Connection {
     outgoing: Outgoing,
     /// Requests whose answers have not come yet: more than none where a caller was cancelled.
     unanswered: u32,
+    /// Whether the environment that it holds was ended by somebody else.
+    ended: bool,
     /// Where the supervisor lives.
     house: House,
 }
@@ -165,7 +170,7 @@ impl Connection {
     /// None listens there.
     pub async fn to(house: &House) -> io::Result<Self> {
         let (incoming, outgoing) = sides(UnixStream::connect(house.socket()).await?);
-        Ok(Self { incoming, outgoing, unanswered: 0, house: house.clone() })
+        Ok(Self { incoming, outgoing, unanswered: 0, ended: false, house: house.clone() })
     }
 
     /// Where the supervisor lives.
@@ -195,6 +200,7 @@ impl Connection {
                 Event::Started { .. }
                 | Event::Ready { .. }
                 | Event::PartEnded { .. }
+                | Event::Ended
                 | Event::Done
                 | Event::Kept { .. }
                 | Event::Status(_) => {}
@@ -258,12 +264,22 @@ impl Connection {
 
     async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         let sent = self.outgoing.send(request).await;
-        sent.map_err(|error| self.failed(error))
+        match sent.map_err(|error| self.failed(error)) {
+            // What it said before it turned away is the reason.
+            Err(ClientError::Lost { .. }) if self.ended => Err(ClientError::Ended),
+            sent => sent,
+        }
     }
 
     async fn receive(&mut self) -> Result<Event, ClientError> {
+        if self.ended {
+            return Err(ClientError::Ended);
+        }
         let event = self.incoming.next().await;
-        event.map_err(|error| self.failed(error))?.ok_or_else(|| self.lost(io::ErrorKind::UnexpectedEof.into()))
+        let event =
+            event.map_err(|error| self.failed(error))?.ok_or_else(|| self.lost(io::ErrorKind::UnexpectedEof.into()))?;
+        self.ended = matches!(event, Event::Ended);
+        if self.ended { Err(ClientError::Ended) } else { Ok(event) }
     }
 
     fn failed(&self, error: MessageError) -> ClientError {
@@ -321,10 +337,12 @@ impl Lease {
     /// The supervisor died, and the environment with it.
     pub async fn news(&mut self) -> Result<News, ClientError> {
         loop {
-            match self.connection.receive().await? {
-                Event::PartEnded { part, status } => return Ok(News::PartEnded { part, status }),
-                _ if self.connection.unanswered > 0 => self.connection.unanswered -= 1,
-                _ => return Ok(News::Ended),
+            match self.connection.receive().await {
+                Ok(Event::PartEnded { part, status }) => return Ok(News::PartEnded { part, status }),
+                Err(ClientError::Ended) => return Ok(News::Ended),
+                // The answer to what a cancelled caller has asked.
+                Ok(_) => self.connection.unanswered = self.connection.unanswered.saturating_sub(1),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -365,6 +383,8 @@ async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Resul
     command.env(super::state::STATE_VARIABLE, workspace.base());
     // It is nobody's part: whoever starts it may run in an environment that ends before it.
     command.env_remove(ENVIRONMENT_VARIABLE).env_remove(SUPERVISOR_VARIABLE);
+    // Settings of that shell for sessions with databases are not for everyone's.
+    command.env_remove("PGOPTIONS");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log.try_clone()?));
     let mut supervisor = command.spawn()?;
     let Some(output) = supervisor.stdout.take() else {

@@ -71,16 +71,23 @@ impl Server {
                 return drop(outgoing.send(&Event::Failed(problem)).await);
             }
         };
+        if order.spec.is_of_somebody_else() {
+            // Such a service may listen at every address: the port is free when the one before it has gone.
+            self.departed().await;
+        }
         let tenancy = match self.admit(order, engine) {
             Ok(tenancy) => tenancy,
-            Err(problem) => return drop(outgoing.send(&Event::Failed(problem)).await),
+            // The client finds or starts another supervisor.
+            Err(None) => return,
+            Err(Some(problem)) => return drop(outgoing.send(&Event::Failed(problem)).await),
         };
         let _guard = TakenAway::in_the_end(self, &tenancy);
         let outcome = self.start(&tenancy, requests, outgoing).await;
+        let mut last = Event::Done;
         if let Ok(()) = outcome {
             let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             if outgoing.send(&Event::Lent { took_ms }).await.is_ok() {
-                self.hold(&tenancy, requests, outgoing).await;
+                last = self.hold(&tenancy, requests, outgoing).await;
             }
         }
         match outcome {
@@ -92,7 +99,7 @@ impl Server {
             }
             Ok(()) | Err(None) => {
                 // Told first: the death of brokers takes the processors for a while, and nobody has to wait for that.
-                let _ = tokio::time::timeout(TOLD_LIMIT, outgoing.send(&Event::Done)).await;
+                let _ = tokio::time::timeout(TOLD_LIMIT, outgoing.send(&last)).await;
                 tenancy.begin_end();
                 self.remove(&tenancy).await;
             }
@@ -122,11 +129,14 @@ impl Server {
     }
 
     /// Makes the plan at an address of its own, without starting anything yet.
-    pub(super) fn admit(&self, order: Order, engine: Option<Engine>) -> Result<Arc<Tenancy>, Problem> {
+    ///
+    /// # Errors
+    /// It cannot be planned, or has no place; nothing, where this supervisor is just ending.
+    pub(super) fn admit(&self, order: Order, engine: Option<Engine>) -> Result<Arc<Tenancy>, Option<Problem>> {
         let ports = order.spec.ports(order.scope);
         let backstage: &[u16] = if order.spec.links == Links::None { &[] } else { &ports };
         let claim = self.addresses.claim(&ports, backstage);
-        let claim = claim.map_err(|error| hinted(Problem::from_error(&error), error.advice()))?;
+        let claim = claim.map_err(|error| Some(hinted(Problem::from_error(&error), error.advice())))?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let environment = format!("{}-{}-{number}", order.spec.name, std::process::id());
         let site = Site {
@@ -140,10 +150,14 @@ impl Server {
             runtime: order.runtime,
         };
         let plan = Plan::new(&order.spec, order.scope, &order.toolchain, site);
-        let plan = plan.map_err(|error| Problem::from_error(&error))?;
+        let plan = plan.map_err(|error| Some(Problem::from_error(&error)))?;
         let containers = engine.map(|engine| Containers::new(engine, &plan, self.house.path()));
         let tenancy = Arc::new(Tenancy::new(plan, order, claim, containers));
-        self.lock().insert(environment, Arc::clone(&tenancy));
+        let mut environments = self.lock();
+        if self.leaves.load(Ordering::Acquire) {
+            return Err(None);
+        }
+        environments.insert(environment, Arc::clone(&tenancy));
         self.changed.notify_one();
         Ok(tenancy)
     }
@@ -181,29 +195,35 @@ impl Server {
         started.map_err(|error| Some(failure(tenancy, &error)))
     }
 
-    /// Serves the holder of a lease until it releases it or is gone.
-    async fn hold(&self, tenancy: &Arc<Tenancy>, requests: &mut mpsc::Receiver<Asked>, outgoing: &mut Outgoing) {
+    /// Serves the holder of a lease until it releases it or is gone, or somebody else ends the environment; what it is
+    /// told last.
+    async fn hold(
+        &self,
+        tenancy: &Arc<Tenancy>,
+        requests: &mut mpsc::Receiver<Asked>,
+        outgoing: &mut Outgoing,
+    ) -> Event {
         let mut told = BTreeSet::new();
         loop {
             let request = tokio::select! {
                 request = requests.recv() => request,
-                () = tenancy.ending() => return,
+                () = tenancy.ending() => return Event::Ended,
                 (part, status) = tenancy.processes.next_exit(&mut told) => {
                     let event = Event::PartEnded { part, status: status.to_string() };
                     if outgoing.send(&event).await.is_err() {
-                        return;
+                        return Event::Done;
                     }
                     continue;
                 }
             };
             let event = match request {
-                None | Some(Ok(Request::Release)) => return,
+                None | Some(Ok(Request::Release)) => return Event::Done,
                 Some(Err(problem)) => Event::Failed(problem),
                 Some(Ok(Request::Act { environment: None, action })) => tokio::select! {
                     event = self.act(tenancy, action) => event,
                     // Whatever the client says before it has its answer, it no longer waits for it.
-                    _ = requests.recv() => return,
-                    () = tenancy.ending() => return,
+                    _ = requests.recv() => return Event::Done,
+                    () = tenancy.ending() => return Event::Ended,
                 },
                 Some(Ok(Request::Keep)) => match tenancy.keep() {
                     Ok(directory) => Event::Kept { directory },
@@ -215,7 +235,7 @@ impl Server {
                 }
             };
             if outgoing.send(&event).await.is_err() {
-                return;
+                return Event::Done;
             }
         }
     }
@@ -260,6 +280,12 @@ impl Server {
 
     pub(super) async fn end_all(&self) {
         self.end(None).await;
+    }
+
+    /// Returns when nothing is left of those environments whose end has begun.
+    async fn departed(&self) {
+        let ending: Vec<_> = self.lock().values().filter(|tenancy| tenancy.is_ending()).cloned().collect();
+        futures_util::future::join_all(ending.iter().map(|tenancy| tenancy.complete_end())).await;
     }
 
     /// Ends an environment, whoever else does it at the same time, and forgets it when it is gone.

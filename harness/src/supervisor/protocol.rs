@@ -140,6 +140,8 @@ pub enum Event {
         /// How.
         status: String,
     },
+    /// Unasked, to the holder of a lease, and the last: somebody else has ended the environment.
+    Ended,
     /// The request was carried out.
     Done,
     /// What was asked to be kept lies here.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use tokio::net::UnixListener;
 use tokio::sync::{self, Notify, Semaphore};
@@ -25,6 +26,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Time between two looks at whether clients can find it.
 const HOME_EVERY: Duration = Duration::from_secs(1);
+/// How many files a supervisor wants to have open at most.
+const FILES_MAX: u64 = 65_536;
 /// What a supervisor says when it listens.
 pub(super) const LISTENS: &str = "ready";
 /// What it says when another one lives in its house, or is just leaving it.
@@ -62,6 +65,8 @@ pub(super) struct Server {
     pub(super) changed: Notify,
     pub(super) conversations: AtomicUsize,
     pub(super) retired: AtomicBool,
+    /// Set when it ends: no environment is admitted from then on.
+    pub(super) leaves: AtomicBool,
     pub(super) numbers: AtomicU32,
     /// Inode of the socket on which it listens.
     socket: u64,
@@ -78,6 +83,7 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     // Whoever starts it may keep others out of all that is made, and PostgreSQL, which under root is `nobody`, with
     // them.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    raise_file_limit();
     house.make()?;
     let _lock = match house.lock() {
         Err(StateError::Lock { source, .. }) if is_of_another(&source) => {
@@ -88,7 +94,7 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     let identity = format!("{}-{}", std::process::id(), started_at());
     sweep_the_dead(workspace, &house)?;
     std::fs::write(house.identity(), &identity).map_err(begin("write the identity"))?;
-    let _watcher = start_watcher(&house).map_err(begin("start the watcher"))?;
+    let _watcher = start_watcher(&house, &identity).map_err(begin("start the watcher"))?;
     let addresses = Addresses::open(std::process::id().wrapping_mul(7919))
         .map_err(|error| ServeError::Addresses(Box::new(error)))?;
     let runtime =
@@ -116,6 +122,15 @@ pub fn serve(workspace: &Workspace, house: House) -> Result<(), ServeError> {
     SpawnLoop::serve(spawn_loop);
     let _ = served.join();
     Ok(())
+}
+
+/// Lets this process have as many files as it may: each connection over a link takes two, and whoever starts it may have
+/// few. Parts begin with the same limit.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Some programs look at every number up to the limit.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(FILES_MAX)), hard);
+    }
 }
 
 /// Whether a lock could not be taken for somebody who lives there, or has just left with the file.
@@ -149,10 +164,11 @@ fn sweep_the_dead(workspace: &Workspace, own: &House) -> Result<(), StateError> 
     Ok(())
 }
 
-/// Starts the process whose input closes when this one ends in any way.
-fn start_watcher(house: &House) -> std::io::Result<std::process::Child> {
+/// Starts the process whose input closes when this one ends in any way. It is told our identity: the file that holds it
+/// may be taken away.
+fn start_watcher(house: &House, identity: &str) -> std::io::Result<std::process::Child> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg("watch").arg(house.path());
+    command.arg("watch").arg(house.path()).arg(identity);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
@@ -185,6 +201,7 @@ impl Server {
             changed: Notify::new(),
             conversations: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
+            leaves: AtomicBool::new(false),
             numbers: AtomicU32::new(1),
             socket,
         }
@@ -220,6 +237,7 @@ impl Server {
             // A client that connects now finds no socket and starts another supervisor.
             let _ = std::fs::remove_file(self.house.socket());
         }
+        self.leaves.store(true, Ordering::Release);
         self.end_all().await;
         left
     }
@@ -261,6 +279,7 @@ struct Conversation(Arc<Server>);
 impl Conversation {
     fn begin(server: &Arc<Server>) -> Self {
         server.conversations.fetch_add(1, Ordering::AcqRel);
+        server.changed.notify_one();
         Self(Arc::clone(server))
     }
 }

@@ -238,13 +238,17 @@ impl Tenancy {
         let (environment, directory) = (self.plan.site.environment.clone(), self.plan.site.directory.clone());
         let removed = tokio::task::spawn_blocking(move || {
             // What a part has started and detached into a session of its own.
-            runtime::signal_each(&runtime::carriers(ENVIRONMENT_VARIABLE, &environment), Signal::SIGKILL);
-            super::watch::remove(&directory)
+            super::watch::end_carriers(ENVIRONMENT_VARIABLE, &environment) && super::watch::remove(&directory)
         });
         if !removed.await.unwrap_or(false) {
-            log_line(&format!("failed to remove {}", self.plan.site.directory.display()));
+            log_line(&format!("failed to end or remove all of {}", self.plan.site.directory.display()));
         }
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Whether the end has begun.
+    pub(super) fn is_ending(&self) -> bool {
+        *self.ending.borrow()
     }
 
     /// Whether nothing is left.
@@ -296,7 +300,7 @@ impl Tenancy {
             }
         };
         let parts: Vec<_> = self.plan.parts.iter().map(part).collect();
-        let state = match (*self.ending.borrow(), self.ready.load(Ordering::Acquire)) {
+        let state = match (self.is_ending(), self.ready.load(Ordering::Acquire)) {
             (true, _) => "ending",
             (false, false) => "starting",
             (false, true) if parts.iter().all(|part| part.state == PartState::Ready) => "ready",

@@ -22,8 +22,9 @@ const SERVER_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at what is left.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// The watcher's life: waits until its input closes, then sweeps the house if its supervisor died in it.
-pub fn watch(house: &House) {
+/// The watcher's life: waits until its input closes, then sweeps the house if its supervisor died in it. Where the house
+/// has gone, what bears the supervisor's `identity` is ended all the same.
+pub fn watch(house: &House, identity: &str) {
     // In a session of its own, so that what ends the supervisor's does not end the watcher.
     let _ = nix::unistd::setsid();
     let mut end = Vec::new();
@@ -33,6 +34,19 @@ pub fn watch(house: &House) {
     let _swept = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
         Ok::<_, Infallible>((sweep(house) || !house.path().exists()).then_some(()))
     });
+    if !house.path().exists() {
+        end_all_of(identity, house.path());
+    }
+}
+
+/// Ends every process that bears this variable with this value; `false` if some were left after a while.
+pub(super) fn end_carriers(variable: &str, value: &str) -> bool {
+    let ended = look_until(SWEEP_LIMIT, LOOK_EVERY, || {
+        let carriers = runtime::carriers(variable, value);
+        runtime::signal_each(&carriers, Signal::SIGKILL);
+        Ok::<_, Infallible>(carriers.is_empty().then_some(()))
+    });
+    matches!(ended, Ok(Some(())))
 }
 
 /// Sweeps a house, unless a supervisor lives in it; `true` if it did.

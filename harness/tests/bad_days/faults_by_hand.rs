@@ -123,6 +123,13 @@ fn a_part_is_killed_and_restarted_from_a_shell() {
     environment.refused("pause redis", "redis does not run");
     environment.done("restart redis", "redis is ready again");
     environment.answers();
+    environment.done("stop redis", "redis is asked to end");
+    let begun = Instant::now();
+    while environment.ping(DEADLINE) != Err(ErrorKind::ConnectionReset) {
+        assert!(begun.elapsed() < DEADLINE, "it was asked to end and goes on");
+    }
+    environment.done("restart redis", "redis is ready again");
+    environment.answers();
     environment.refused("kill till", "no running part till; the parts are redis");
     environment.refused("restart till", "there is no part till; the parts are redis");
 

@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use greenroom::supervisor::client::{self, News};
+use greenroom::supervisor::client::{self, ClientError, News};
+use greenroom::supervisor::protocol::{Action, PartSignal};
 use greenroom::supervisor::state::House;
 use nix::sys::signal::{Signal, kill};
 use procfs::process::Process;
@@ -104,7 +105,8 @@ async fn the_log_of_the_dead_is_kept_by_whoever_follows() {
     let (identity, house) = (stand.identity(), stand.house());
     // The watcher first, so that nobody sweeps.
     let watches = ["watch".to_owned(), house.path().display().to_string()];
-    let is_watcher = |process: &Process| process.cmdline().is_ok_and(|line| line.ends_with(&watches));
+    let is_watcher =
+        |process: &Process| process.cmdline().is_ok_and(|line| line.windows(2).any(|words| words == watches));
     let watcher = procfs::process::all_processes().expect("processes").flatten().find(is_watcher).expect("it has one");
     kill(nix::unistd::Pid::from_raw(watcher.pid()), Signal::SIGKILL).expect("it lives");
     kill(stand.supervisor_pid(), Signal::SIGKILL).expect("the supervisor is killed");
@@ -135,6 +137,22 @@ async fn a_supervisor_whose_house_is_taken_away_ends() {
     assert!(next.plan.site.directory.is_dir(), "its directory was removed");
     next.release().await.expect("it ends");
     assert!(!processes_of_supervisor(&stand.identity(), &house).contains(&pid));
+}
+
+/// Goal: whose environment is ended by somebody else is told so, whatever it asks for, and not that it was done.
+#[tokio::test]
+async fn whose_environment_was_ended_is_told_so() {
+    let stand = Stand::new();
+    let mut lease = stand.lease(stand.order(REDIS_ONLY)).await.expect("it starts");
+    let environment = lease.plan.site.environment.clone();
+    stand.connection().await.end(Some(environment)).await.expect("it is ended");
+    let kill = Action::Signal { part: "redis".to_owned(), signal: PartSignal::Kill };
+    for _ in 0..2 {
+        assert!(matches!(lease.act(kill.clone()).await, Err(ClientError::Ended)));
+        assert!(matches!(lease.summary().await, Err(ClientError::Ended)));
+        assert!(matches!(lease.news().await, Ok(News::Ended)));
+    }
+    assert!(matches!(lease.release().await, Err(ClientError::Ended)));
 }
 
 /// Goal: what a supervisor does not understand is answered, and what is said then is heard.
@@ -191,8 +209,13 @@ fn a_supervisor_of_another_build_is_told_of_and_ended() {
     let stand = Stand::new();
     let (house, asked) = of_another_build(&stand);
     let place = house.path().display();
-    let status = said(&greenroom(stand.path(), &["test-env", "status"]));
-    assert!(status.contains(&format!("the supervisor in {place} is of another build")), "{status}");
+    for command in ["status", "down"] {
+        let told = greenroom(stand.path(), &["test-env", command]);
+        assert_eq!(told.status.code(), Some(1), "what runs there is not known: {}", said(&told));
+        let told = said(&told);
+        assert!(told.contains(&format!("the supervisor in {place} is of another build")), "{told}");
+        assert!(!told.contains("no environment runs"), "{told}");
+    }
     let down = greenroom(stand.path(), &["test-env", "down", "--all"]);
     assert!(down.status.success(), "{}", said(&down));
     assert!(said(&down).contains(&format!("whatever ran of the supervisor in {place} is gone")), "{}", said(&down));

@@ -28,7 +28,8 @@ fn judged(service: &[&str], stories: &[&str], target: &Path) -> Result<Judged, F
     let binaries = binaries::built()?;
     let nextest = target.join("nextest");
     let stories = format!("{} --exact --test-threads 1 {}", std::env::current_exe()?.display(), stories.join(" "));
-    std::fs::write(&nextest, format!("#!/bin/sh\nexec {stories}\n"))?;
+    let arguments = target.join("arguments");
+    std::fs::write(&nextest, format!("#!/bin/sh\necho \"$@\" > '{}'\nexec {stories}\n", arguments.display()))?;
     std::fs::set_permissions(&nextest, PermissionsExt::from_mode(0o755))?;
     let mut judge = Command::new(binaries.join(GREENROOM));
     judge.arg("judge").arg("--nextest").arg(nextest).args(service).env(BINARIES_VARIABLE, &binaries);
@@ -38,6 +39,7 @@ fn judged(service: &[&str], stories: &[&str], target: &Path) -> Result<Judged, F
         holds: judged.status.success(),
         table: String::from_utf8(judged.stdout)?,
         said: String::from_utf8(judged.stderr)?,
+        asked: std::fs::read_to_string(arguments).unwrap_or_default(),
     })
 }
 
@@ -46,12 +48,14 @@ struct Judged {
     holds: bool,
     table: String,
     said: String,
+    /// The arguments of cargo-nextest.
+    asked: String,
 }
 
 impl Judged {
     /// Demands that the run failed and that its table has these words.
     fn fails_with(&self, words: &[&str]) {
-        let Self { holds, table, said } = self;
+        let Self { holds, table, said, .. } = self;
         assert!(!holds, "a broken law is no success: {table}\n{said}");
         for word in words {
             assert!(table.contains(word), "the table lacks {word:?}: {table}\n{said}");
@@ -181,7 +185,7 @@ fn a_service_that_is_started_by_hand_is_judged() -> Verdict {
     let at = format!("127.200.{high}.{low}:3999");
     let program = binaries::built()?.join("concert-service");
     let person = Person::watches(target.path().join("greenroom/service/variables.env"), program);
-    let Judged { holds, table, said } = judged(&["--service-address", &at], &STORIES, target.path())?;
+    let Judged { holds, table, said, .. } = judged(&["--service-address", &at], &STORIES, target.path())?;
     drop(person);
     assert!(holds, "no law was broken: {table}\n{said}");
     assert!(table.contains("2 hold, 0 broken, 2 skipped"), "{table}\n{said}");
@@ -199,10 +203,32 @@ fn a_service_with_a_fixed_port_is_judged() -> Verdict {
     let service = format!("PORT=3998 exec {}/concert-service", binaries::built()?.display());
     let target = tempfile::tempdir()?;
     let stories = ["payments::approved_payment", "payments::two_instances"];
-    let Judged { holds, table, said } =
+    let Judged { holds, table, said, .. } =
         judged(&["--service", &service, "--service-port", "3998"], &stories, target.path())?;
     assert!(holds, "no law was broken: {table}\n{said}");
     assert!(table.contains("its port is fixed, so it cannot run twice"), "{table}\n{said}");
     assert!(table.contains("1 hold, 0 broken, 1 skipped"), "{table}\n{said}");
+    Ok(())
+}
+
+/// Goal: of a service that listens at every address of the machine, two never run at once.
+/// Method: ours, which Perl gives a socket that does, at a port that is in nobody's way.
+#[test]
+fn a_service_that_is_heard_everywhere_is_judged_one_story_after_the_other() -> Verdict {
+    if Service::of_this_run()?.is_some() {
+        return Ok(());
+    }
+    let program = binaries::built()?.join("concert-service");
+    let target = tempfile::tempdir()?;
+    let listens =
+        r#"$^F = 99; my $s = IO::Socket::INET->new(LocalAddr => $ARGV[0], Listen => 1) or die $!; exec $ARGV[1]"#;
+    for (host, one_by_one) in [("0.0.0.0", true), ("127.0.0.1", false)] {
+        let service = format!("exec perl -MIO::Socket::INET -e '{listens}' {host} {}", program.display());
+        let Judged { holds, table, said, asked } =
+            judged(&["--service", &service], &["payments::approved_payment"], target.path())?;
+        assert!(holds, "no law was broken: {table}\n{said}");
+        assert_eq!(said.contains("the service listens at every address of this machine"), one_by_one, "{said}");
+        assert_eq!(asked.contains("--test-threads 1"), one_by_one, "{asked}");
+    }
     Ok(())
 }
