@@ -118,22 +118,20 @@ impl EndRequests {
 
     /// Returns at the next request.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
+        self.request().await;
     }
 
     /// Returns at the next request of which a command that we run has not heard: a terminal interrupts all that runs in
     /// its foreground.
     async fn next_of_ours(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => if !is_in_the_foreground() { return },
-                _ = self.terminate.recv() => return,
-                _ = self.hangup.recv() => return,
-            }
+        while self.request().await == SignalKind::interrupt() && is_in_the_foreground() {}
+    }
+
+    async fn request(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hangup.recv() => SignalKind::hangup(),
         }
     }
 }

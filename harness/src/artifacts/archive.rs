@@ -47,7 +47,6 @@ pub(super) fn prepare(
     let step = format!("{kind_name} of JDK {}, {layout_name} brokers", jdk.version);
     let entry = store.entry(&key, &step, reporter, |directory| {
         let log = store.log(&key)?;
-        child::empty(&log)?;
         let archive = Archive { kind, path: directory.join(file) };
         let java = Java { program: jdk.home.join("bin/java"), flags: &flags, launcher: &launcher };
         let training = train::Training { java: &java, directory: &directory.join("training"), log: &log };

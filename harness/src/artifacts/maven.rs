@@ -69,7 +69,6 @@ pub(super) fn jars(
     let step = if offline { "Jars (offline, from Maven's local repository)" } else { "Jars by Maven" };
     let entry = store.entry(&key, step, reporter, |directory| {
         let log = store.log(&key)?;
-        child::empty(&log)?;
         fetch(directory, jdk, offline, &log)?;
         verify(directory, &expected()?)
     })?;

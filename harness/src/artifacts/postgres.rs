@@ -50,7 +50,6 @@ pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -
         let home = directory.join("home");
         unpack(&jars.postgres, &home)?;
         let log = store.log(&key)?;
-        child::empty(&log)?;
         initialise(&home, &directory.join("data"), root, &log)
     })?;
     let home = entry.path.join("home");

@@ -42,7 +42,6 @@ pub(super) fn prepare(
     let key = Key::new("relinked", &[&build]);
     let entry = store.entry(&key, "Kafka's jars, relinked for class archives", reporter, |directory| {
         let log = store.log(&key)?;
-        child::empty(&log)?;
         let launcher = published.iter().find(|jar| jar.ends_with(LAUNCHER_JAR)).expect("the launcher was made");
         let mut command = child::command(&jdk.found.home.join("bin/java"));
         command.arg("-cp").arg(format!("{}:{}", launcher.display(), asm.display()));

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::error::at;
-use super::{PrepareError, ProgressState, Reporter};
+use super::{PrepareError, ProgressState, Reporter, child};
 pub(super) use location::location;
 use manifest::{Manifest, State};
 pub(super) use manifest::{hex, sha256};
@@ -75,11 +75,13 @@ impl Store {
         Ok(store)
     }
 
-    /// The file that takes the output of a program run for `key`; made if it is absent.
+    /// The file that takes the output of a program run for `key`. It is empty, so that an error shows this run's only.
     pub(super) fn log(&self, key: &Key) -> Result<PathBuf, PrepareError> {
         let directory = self.root.join("logs");
         fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
-        Ok(directory.join(format!("{}.log", key.name)))
+        let log = directory.join(format!("{}.log", key.name));
+        child::empty(&log)?;
+        Ok(log)
     }
 
     /// The entry of this key, built by `build` in the directory given to it if it is absent or damaged.

@@ -37,13 +37,12 @@ pub struct Processes {
     exits: watch::Sender<usize>,
     /// Counts the parts for which files are being made.
     preparing: watch::Sender<usize>,
-    /// Becomes true with [`Registry::closed`], so that a waiter wakes.
-    closing: watch::Sender<bool>,
+    /// Becomes true, with the registry locked, when nothing more may start.
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Registry {
-    closed: bool,
     processes: BTreeMap<String, Process>,
 }
 
@@ -67,9 +66,9 @@ impl fmt::Display for PartState {
 }
 
 impl Registry {
-    /// Whether a process may be started for a part.
-    fn admits(&self, part: &str) -> Result<(), SpawnError> {
-        if self.closed {
+    /// Whether a process may be started for a part, where nothing more may start once the registry is `closed`.
+    fn admits(&self, part: &str, closed: bool) -> Result<(), SpawnError> {
+        if closed {
             return Err(SpawnError::Closed);
         }
         // One that nobody knows any more would outlive its environment.
@@ -92,7 +91,7 @@ impl Default for Processes {
             registry: Mutex::default(),
             exits: watch::Sender::new(0),
             preparing: watch::Sender::new(0),
-            closing: watch::Sender::new(false),
+            closed: watch::Sender::new(false),
         }
     }
 }
@@ -117,7 +116,7 @@ impl Processes {
         run: impl FnOnce() -> Result<tokio::process::Child, SpawnError>,
     ) -> Result<(), SpawnError> {
         let mut registry = self.lock();
-        registry.admits(part)?;
+        registry.admits(part, *self.closed.borrow())?;
         let mut child = run()?;
         let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
             return Err(SpawnError::Closed);
@@ -143,7 +142,7 @@ impl Processes {
         ended: impl Future<Output = ExitStatus> + Send + 'static,
     ) -> Result<(), SpawnError> {
         let mut registry = self.lock();
-        registry.admits(part)?;
+        registry.admits(part, *self.closed.borrow())?;
         self.watch(&mut registry, part, pid, ended);
         Ok(())
     }
@@ -242,17 +241,17 @@ impl Processes {
 
     /// Lets nothing more start.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.closing.send_replace(true);
+        let _registry = self.lock();
+        self.closed.send_replace(true);
     }
 
     /// Does something for the parts until it is done or nothing more may start; `None` in the second case.
     pub(super) async fn while_open<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut closing = self.closing.subscribe();
+        let mut closed = self.closed.subscribe();
         tokio::select! {
             biased;
             // The sender lives as long as `self`.
-            _ = closing.wait_for(|closing| *closing) => None,
+            _ = closed.wait_for(|closed| *closed) => None,
             done = work => Some(done),
         }
     }
@@ -272,8 +271,8 @@ impl Processes {
     /// Says that files or a container are being made for a part, until the answer is dropped; `None` when nothing more
     /// may start.
     pub(crate) fn prepare(self: &Arc<Self>) -> Option<Preparing> {
-        let registry = self.lock();
-        if registry.closed {
+        let _registry = self.lock();
+        if *self.closed.borrow() {
             return None;
         }
         self.preparing.send_modify(|count| *count += 1);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procfs::ProcError;
-use procfs::net::{TcpNetEntry, TcpState};
+use procfs::net::TcpState;
 use procfs::process::Process;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -232,14 +232,19 @@ fn listens(at: SocketAddr) -> Result<Listens, String> {
 
 /// The inodes of the sockets that listen at an address.
 fn listening_at(at: SocketAddr) -> Result<HashSet<u64>, ProcError> {
-    let fits = |entry: &TcpNetEntry| {
-        let ip = entry.local_address.ip().to_canonical();
+    listeners(|address| {
+        let ip = address.ip().to_canonical();
         // Who listens at every IPv6 address does so at every IPv4 one too, unless it was told otherwise.
         let everywhere = ip.is_unspecified() && (ip.is_ipv6() || at.is_ipv4());
-        entry.state == TcpState::Listen && entry.local_address.port() == at.port() && (everywhere || ip == at.ip())
-    };
+        address.port() == at.port() && (everywhere || ip == at.ip())
+    })
+}
+
+/// The inodes of the sockets that listen at addresses that `fit`.
+fn listeners(fit: impl Fn(SocketAddr) -> bool) -> Result<HashSet<u64>, ProcError> {
     let entries = procfs::net::tcp()?.into_iter().chain(procfs::net::tcp6().unwrap_or_default());
-    Ok(entries.filter(fits).map(|entry| entry.inode).collect())
+    let listens = entries.filter(|entry| entry.state == TcpState::Listen && fit(entry.local_address));
+    Ok(listens.map(|entry| entry.inode).collect())
 }
 
 /// Whether a process of this environment listens at every address of the machine, where another one of its port would be
@@ -248,11 +253,7 @@ fn listening_at(at: SocketAddr) -> Result<HashSet<u64>, ProcError> {
 /// # Errors
 /// This machine does not tell.
 pub fn is_heard_everywhere(environment: &str) -> Result<bool, ProcError> {
-    let entries = procfs::net::tcp()?.into_iter().chain(procfs::net::tcp6().unwrap_or_default());
-    let everywhere = |entry: &TcpNetEntry| {
-        entry.state == TcpState::Listen && entry.local_address.ip().to_canonical().is_unspecified()
-    };
-    let heard: HashSet<u64> = entries.filter(everywhere).map(|entry| entry.inode).collect();
+    let heard = listeners(|address| address.ip().to_canonical().is_unspecified())?;
     let mut own =
         runtime::carriers(ENVIRONMENT_VARIABLE, environment).into_iter().filter_map(|pid| Process::new(pid).ok());
     Ok(own.any(|process| socket_inodes(&process).any(|inode| heard.contains(&inode))))

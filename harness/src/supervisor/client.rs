@@ -1,12 +1,12 @@
 //! The other side of the supervisor: finds or starts it, asks it, holds a lease.
 
+mod begin;
+
 use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::protocol::{Action, Event, Incoming, MessageError, Order, Outgoing, Request, Summary, sides};
@@ -14,10 +14,8 @@ use super::state::{House, StateError, Workspace};
 use crate::attempts::Attempts;
 use crate::plan::Plan;
 use crate::report::Problem;
-use crate::runtime::{ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
+use begin::{BEGIN_DEADLINE, Begun, start};
 
-/// How long a supervisor may take to begin.
-const BEGIN_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that is ending may take to leave its house.
 const TAKEN_DEADLINE: Duration = Duration::from_secs(60);
 /// Time between two tries to find or start one.
@@ -264,11 +262,7 @@ impl Connection {
 
     async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         let sent = self.outgoing.send(request).await;
-        match sent.map_err(|error| self.failed(error)) {
-            // What it said before it turned away is the reason.
-            Err(ClientError::Lost { .. }) if self.ended => Err(ClientError::Ended),
-            sent => sent,
-        }
+        sent.map_err(|error| self.failed(error))
     }
 
     async fn receive(&mut self) -> Result<Event, ClientError> {
@@ -290,7 +284,8 @@ impl Connection {
     }
 
     fn lost(&self, source: io::Error) -> ClientError {
-        ClientError::Lost { log: self.house.last_log(), source }
+        // What it said before it turned away is the reason.
+        if self.ended { ClientError::Ended } else { ClientError::Lost { log: self.house.last_log(), source } }
     }
 }
 
@@ -359,47 +354,4 @@ pub(super) fn retire(house: &House) {
 
 fn unexpected(event: &Event) -> ClientError {
     ClientError::Refused(Problem::new(format!("the supervisor answered something else: {event:?}")))
-}
-
-/// How far a supervisor has come that was started.
-enum Begun {
-    /// It listens.
-    Listens,
-    /// Another one lives in its house, or is just leaving it.
-    IsTaken,
-}
-
-/// Starts a supervisor and waits until it says that it listens, or that it cannot live there yet.
-async fn start(workspace: &Workspace, house: &House, binary: &Path) -> io::Result<Begun> {
-    house.make().map_err(io::Error::other)?;
-    let log = std::fs::OpenOptions::new().create(true).append(true).read(true).open(house.log());
-    let mut log = match log {
-        // Somebody sweeps after a dead one.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Begun::IsTaken),
-        log => log?,
-    };
-    let mut command = tokio::process::Command::new(binary);
-    command.arg("supervise").arg(house.path()).current_dir(&workspace.root);
-    command.env(super::state::STATE_VARIABLE, workspace.base());
-    // It is nobody's part: whoever starts it may run in an environment that ends before it.
-    command.env_remove(ENVIRONMENT_VARIABLE).env_remove(SUPERVISOR_VARIABLE);
-    // Settings of that shell for sessions with databases are not for everyone's.
-    command.env_remove("PGOPTIONS");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log.try_clone()?));
-    let mut supervisor = command.spawn()?;
-    let Some(output) = supervisor.stdout.take() else {
-        return Err(io::Error::other("its output cannot be read"));
-    };
-    let mut line = String::new();
-    let mut output = BufReader::new(output);
-    tokio::time::timeout(BEGIN_DEADLINE, output.read_line(&mut line)).await??;
-    match line.trim() {
-        super::serve::LISTENS => Ok(Begun::Listens),
-        super::serve::IS_TAKEN => Ok(Begun::IsTaken),
-        _ => {
-            // By the open file: its watcher removes its house.
-            let said = crate::runtime::last_lines_of(&mut log);
-            Err(io::Error::other(format!("it ended at once; its last lines:\n{said}")))
-        }
-    }
 }

@@ -42,7 +42,7 @@ public final class Relink {
     private static final Handle PLAIN = new Handle(Opcodes.H_INVOKESTATIC, FACTORY, "metafactory",
         MethodType.methodType(CallSite.class, MethodHandles.Lookup.class, String.class, MethodType.class,
             MethodType.class, MethodHandle.class, MethodType.class).toMethodDescriptorString(), false);
-    private static final byte[] ALTERNATIVE = "altMetafactory".getBytes(StandardCharsets.US_ASCII);
+    private static final String ALTERNATIVE = "altMetafactory";
 
     private Relink() {
     }
@@ -60,7 +60,7 @@ public final class Relink {
         try (ZipFile file = new ZipFile(jar.toFile())) {
             for (ZipEntry entry : (Iterable<ZipEntry>) file.stream().map(ZipEntry.class::cast)::iterator) {
                 byte[] bytes = file.getInputStream(entry).readAllBytes();
-                byte[] relinked = entry.getName().endsWith(".class") && contains(bytes) ? relink(bytes) : bytes;
+                byte[] relinked = entry.getName().endsWith(".class") && isNamedIn(bytes) ? relink(bytes) : bytes;
                 changed += relinked == bytes ? 0 : 1;
                 entries.put(entry.getName(), relinked);
             }
@@ -82,13 +82,8 @@ public final class Relink {
     }
 
     /** Whether the factory is named at all; most classes need not be read. */
-    private static boolean contains(byte[] bytes) {
-        for (int at = 0; at + ALTERNATIVE.length <= bytes.length; at++) {
-            if (Arrays.equals(bytes, at, at + ALTERNATIVE.length, ALTERNATIVE, 0, ALTERNATIVE.length)) {
-                return true;
-            }
-        }
-        return false;
+    private static boolean isNamedIn(byte[] bytes) {
+        return new String(bytes, StandardCharsets.ISO_8859_1).contains(ALTERNATIVE);
     }
 
     private static byte[] relink(byte[] bytes) {
@@ -125,7 +120,7 @@ public final class Relink {
 
         /** Arguments: erased type, method, exact type, flags and, where flags say so, number and types of bridges. */
         private static boolean isPlainButForScala(Handle bootstrap, Object[] arguments) {
-            boolean alternative = bootstrap.getOwner().equals(FACTORY) && bootstrap.getName().equals("altMetafactory");
+            boolean alternative = bootstrap.getOwner().equals(FACTORY) && bootstrap.getName().equals(ALTERNATIVE);
             if (!alternative) {
                 return false;
             }
