@@ -1,7 +1,7 @@
 //! From an order to its payment and back.
 
 use fixtures::Refusal;
-use fixtures::cafe::{self, NewOrder, PAYMENT, PaymentResult, Status};
+use fixtures::cafe::{self, NewOrder, ORDER, PAYMENT, PaymentResult, Status};
 use greenroom::scenario::{Verdict, eventually};
 
 use crate::ledger::{of_its_business_date, rows, stored};
@@ -56,6 +56,34 @@ fn a_payment_service_that_was_away() -> Verdict {
         stage.settle().await?;
         assert!(stage.records("order").await?.len() > 1, "it was asked for once only");
         assert_eq!((rows(stage, "barista_queue").await?, rows(stage, "announcement").await?), (1, 1));
+        Ok(())
+    })
+}
+
+/// Goal: an order service that is asked to end while a payment is waited for tells its client, ends in good order, and
+/// its successor learns what became of the payment.
+/// Method: the payment service stands still meanwhile.
+#[test]
+fn an_order_service_that_ends_while_it_waits() -> Verdict {
+    cafe::scenario(async |stage| {
+        stage.environment().expect_complaint("order", "payment pending");
+        stage.part(PAYMENT).pause().await?;
+        let client = stage.order.clone();
+        let asked = tokio::spawn(async move { client.order(&NewOrder::of("모카", 1)).await });
+        eventually(async || match stored(stage).await {
+            Ok(orders) if orders.len() == 1 => Ok(()),
+            other => Err(format!("there is no order: {other:?}")),
+        })
+        .await?;
+        assert_eq!(stage.part(ORDER).stop().await?, "exit status: 0");
+        let refusal = asked.await?.refused()?;
+        assert_eq!((refusal.status, refusal.error_code.as_str()), (504, "CAFE_PAYMENT_PENDING"));
+
+        stage.part(PAYMENT).resume().await?;
+        stage.part(ORDER).restart().await?;
+        stage.settle().await?;
+        let number = stored(stage).await?[0];
+        assert_eq!(stage.order.find(number).await?.status, Status::Paid);
         Ok(())
     })
 }

@@ -127,7 +127,7 @@ async fn what_is_no_order_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
 
 /// Numbers and event ids that are none, or nobody's.
 async fn what_is_no_number_is_refused(stage: &Stage<'_, Cafe>) -> Verdict {
-    for wrong in ["yesterday", "20261120001", "2026112000001", "20261120000x"] {
+    for wrong in ["yesterday", "20261120001", "2026112000001", "20261120000x", "%FF"] {
         let refusal = stage.order.get(format!("/order/{wrong}")).refused().await?;
         assert_eq!((refusal.status, refusal.field.as_deref()), (400, Some("number")), "{wrong}");
     }
@@ -156,9 +156,10 @@ async fn malformed_records_are_sent(stage: &Stage<'_, Cafe>) -> Verdict {
         producer.send(order().value(b"\xff\xfe")).await?;
         producer.send(order().value("{\"orderId\": 1")).await?;
         producer.send(order().value(asked.replace("\"amount\":1", "\"amount\":100"))).await?;
-        let nowhere =
-            order().value(asked).header("kafka_correlationId", NOBODY).header("kafka_replyTopic", "order.reply");
-        producer.send(nowhere.header("kafka_replyPartition", "-1")).await?;
+        for (topic, place) in [("order.reply", "-1"), ("order.reply", "99"), ("elsewhere", "0")] {
+            let nowhere = order().value(asked).header("kafka_correlationId", NOBODY).header("kafka_replyTopic", topic);
+            producer.send(nowhere.header("kafka_replyPartition", place)).await?;
+        }
     }
     let unknown = r#"{"orderId":77,"orderNumber":"209901010001","paymentResult":"DECLINED","takeout":false,
         "items":[{"name":"라떼","size":"small","amount":1}]}"#;

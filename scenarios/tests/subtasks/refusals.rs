@@ -130,7 +130,9 @@ async fn what_does_not_exist_is_not_found(stage: &Stage<'_, Subtasks>) -> Verdic
         ("/subtasks/first", (400, "COMMON_400"), "subtaskId must be"),
         ("/subtasks/99999999999", (400, "COMMON_400"), "subtaskId must be"),
         ("/uploads/7f2c1a1e-53c8-4a8e-9b57-0a4f0b6d6f11", (404, "SUBTASK_002"), "no uploadId is 7f2c1a1e-"),
+        ("/subtasks/%FF", (400, "COMMON_400"), "subtaskId must be UTF-8"),
         ("/uploads/first", (400, "COMMON_400"), "uploadId must be a UUID"),
+        ("/uploads/%FF", (400, "COMMON_400"), "uploadId must be UTF-8"),
         ("/nowhere", (404, "COMMON_404"), ""),
     ] {
         let refused = stage.api.get(path).refused().await?;
