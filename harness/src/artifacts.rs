@@ -25,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use error::PrepareError;
 
+use crate::plan::Runtime;
 use crate::spec::Layout;
 use crate::toolchain::{Jdk, Kafka, PartImages, Toolchain};
 use store::Store;
@@ -34,8 +35,8 @@ use store::Store;
 pub struct PrepareOptions {
     /// Fetch nothing; what is missing is an error that names it. What can be made from what is there, is made.
     pub offline: bool,
-    /// Where the store is, instead of the user's cache directory.
-    pub cache: Option<PathBuf>,
+    /// What parts run as: in a container none of this machine's libraries is found, which its own Redis needs.
+    pub runtime: Runtime,
 }
 
 /// Something that happened while preparing. Nothing is told of what was there already.
@@ -72,12 +73,12 @@ pub enum ProgressState {
 /// Something is missing, has the wrong version, cannot be read or written, or failed; the error says what, where and
 /// what to do.
 pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> Result<Toolchain, PrepareError> {
-    let store = Store::open(options.cache.as_deref())?;
+    let store = Store::open()?;
     let mut reporter = Reporter { progress };
     let jdk = jdk::choose(&jdk::Places::of_this_machine())?;
     let jars = maven::jars(&store, &jdk, options.offline, &mut reporter)?;
     let postgres = postgres::prepare(&store, &jars, &mut reporter)?;
-    let redis = redis::prepare(&store, &jars, &mut reporter)?;
+    let redis = redis::prepare(&store, &jars, options.runtime, &mut reporter)?;
     let relink::Relinked { classpath, build } = relink::prepare(&store, &jdk, jars, &mut reporter)?;
     let mut kafka = Kafka {
         version: maven::pinned("kafka.version").to_owned(),
@@ -114,16 +115,16 @@ pub fn java_compiler() -> Result<PathBuf, PrepareError> {
 
 /// Whether this machine has a Redis server that will do, so that none has to be stored.
 #[must_use]
-pub fn has_redis() -> bool {
-    redis::of_this_machine().is_some()
+pub fn has_redis(runtime: Runtime) -> bool {
+    redis::of_this_machine(runtime).is_some()
 }
 
 /// Where prepared things are stored, without preparing or making anything.
 ///
 /// # Errors
 /// No place can be told, because neither a cache nor a home directory is set.
-pub fn cache_directory(explicit: Option<&Path>) -> Result<PathBuf, PrepareError> {
-    store::location(explicit)
+pub fn cache_directory() -> Result<PathBuf, PrepareError> {
+    store::location()
 }
 
 /// What is stored and was last used before `since`.
@@ -131,7 +132,7 @@ pub fn cache_directory(explicit: Option<&Path>) -> Result<PathBuf, PrepareError>
 /// # Errors
 /// The cache cannot be read.
 pub fn idle(since: SystemTime) -> Result<Vec<PathBuf>, PrepareError> {
-    if cache_directory(None)?.is_dir() { Store::open(None)?.idle(since) } else { Ok(Vec::new()) }
+    if cache_directory()?.is_dir() { Store::open()?.idle(since) } else { Ok(Vec::new()) }
 }
 
 /// Removes what [`idle`] has found, and says whether it has gone: not where somebody has asked for it meanwhile. It is
@@ -140,7 +141,7 @@ pub fn idle(since: SystemTime) -> Result<Vec<PathBuf>, PrepareError> {
 /// # Errors
 /// It cannot be removed.
 pub fn remove(stored: &Path, since: SystemTime) -> Result<bool, PrepareError> {
-    Store::open(None)?.remove(stored, since)
+    Store::open()?.remove(stored, since)
 }
 
 /// Tells of steps.

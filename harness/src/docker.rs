@@ -100,9 +100,6 @@ impl Containers {
                 containers.engine.holds(part, image, digest.as_deref())
             });
             try_join_all(looks).await?;
-            if network == Network::Machine {
-                containers.engine.shares_network().await?;
-            }
             let place = match network {
                 Network::Machine => Place::Here,
                 Network::Containers => Place::First { address, ports: &ports },

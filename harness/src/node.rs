@@ -18,6 +18,9 @@ use crate::toolchain::{Archive, ArchiveKind, Toolchain};
 /// Class that starts one node for each properties file given to it.
 pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
 
+/// The locale of JVMs, in which a path is what it is: elsewhere they take file names for ASCII.
+pub(crate) const LOCALE: &str = "C.UTF-8";
+
 /// Nodes that have a listener of their own for one another have it this far above their client port.
 pub(crate) const INTERNAL_PORT_OFFSET: u16 = 200;
 

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
+
 use super::PrepareError;
 use super::error::at;
 use crate::attempts::look_until;
+use crate::node::LOCALE;
 use crate::parent_death::end_with_parent;
 
 /// The pause between two looks at something that is waited for.
@@ -82,9 +85,11 @@ impl Drop for Program {
     }
 }
 
-/// A command for `program` that ends with the calling thread.
+/// A command for `program` that ends with the calling thread. It takes paths as they are: by the locale of many machines
+/// a JVM would not know a letter beyond ASCII.
 pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
+    command.env("LC_ALL", LOCALE);
     end_with_parent(&mut command);
     command
 }
@@ -92,7 +97,8 @@ pub(super) fn command(program: &Path) -> Command {
 /// A program on the `PATH`.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
+    let may_run = |candidate: &PathBuf| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok();
+    env::split_paths(&path).map(|directory| directory.join(name)).find(may_run)
 }
 
 /// Empties a log, so that an error shows this run's output only.

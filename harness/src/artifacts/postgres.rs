@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::unistd::{Uid, User};
+
 use super::child::{self, Program};
 use super::error::at;
 use super::maven::{Jars, pinned, pinned_hash};
@@ -86,6 +88,13 @@ fn open_tree(path: &Path) -> Result<(), PrepareError> {
 }
 
 fn initialise(home: &Path, data: &Path, root: bool, log: &Path) -> Result<(), PrepareError> {
+    let user = if root { Uid::from_raw(UNPRIVILEGED_ID) } else { Uid::effective() };
+    // `initdb` asks for the name of whoever runs it, whatever name it is given.
+    if let Ok(None) = User::from_uid(user) {
+        let message = format!("user {user} has no entry in /etc/passwd, for which PostgreSQL's `initdb` asks");
+        let entry = format!("greenroom:x:{user}:{user}::/:/bin/sh");
+        return Err(PrepareError::new(message).hint(format!("add one: `echo {entry} >> /etc/passwd`, as root")));
+    }
     fs::create_dir(data).map_err(at("make the directory", data))?;
     fs::set_permissions(data, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", data))?;
     let mut command = child::command(&home.join("bin/initdb"));

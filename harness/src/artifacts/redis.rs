@@ -1,4 +1,5 @@
-//! A Redis server: the system's, if it is new enough, else the static one that a jar carries.
+//! A Redis server: the system's, if it is new enough, else the static one that a jar carries. Containers get that one in
+//! any case: they lack the libraries that the system's is linked to.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,14 +12,20 @@ use super::error::at;
 use super::maven::{Jars, pinned_hash};
 use super::store::{Key, Store};
 use super::{PrepareError, Reporter};
+use crate::plan::Runtime;
 use crate::toolchain::Redis;
 
 /// The oldest version that is used from the system; the same minor version as the jar's.
 const OLDEST: [u32; 2] = [6, 2];
 
 /// The server of this machine.
-pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -> Result<Redis, PrepareError> {
-    if let Some(system) = of_this_machine() {
+pub(super) fn prepare(
+    store: &Store,
+    jars: &Jars,
+    runtime: Runtime,
+    reporter: &mut Reporter<'_>,
+) -> Result<Redis, PrepareError> {
+    if let Some(system) = of_this_machine(runtime) {
         return Ok(system);
     }
     let jar = File::open(&jars.redis).map_err(at("open", &jars.redis))?;
@@ -45,8 +52,11 @@ pub(super) fn prepare(store: &Store, jars: &Jars, reporter: &mut Reporter<'_>) -
 }
 
 /// The one on the PATH, if there is one that will do.
-pub(super) fn of_this_machine() -> Option<Redis> {
-    find_program("redis-server").and_then(of_the_system)
+pub(super) fn of_this_machine(runtime: Runtime) -> Option<Redis> {
+    match runtime {
+        Runtime::Process => find_program("redis-server").and_then(of_the_system),
+        Runtime::Docker => None,
+    }
 }
 
 /// The system's server, unless it is too old or does not tell its version.

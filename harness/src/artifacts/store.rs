@@ -62,9 +62,9 @@ impl Key {
 }
 
 impl Store {
-    /// Opens the store of this user, or the one in `explicit`, and makes its directory if it is absent.
-    pub(super) fn open(explicit: Option<&Path>) -> Result<Self, PrepareError> {
-        let root = location(explicit)?;
+    /// Opens the store of this user, and makes its directory if it is absent.
+    pub(super) fn open() -> Result<Self, PrepareError> {
+        let root = location()?;
         location::check(&root, nix::unistd::geteuid().is_root())?;
         if !root.is_dir() {
             fs::create_dir_all(&root).map_err(at("make the cache directory", &root))?;

@@ -90,7 +90,7 @@ struct Place {
 }
 
 impl Place {
-    /// Looks in 127.200.0.0/16, where no environment lives.
+    /// Looks in 127.240.0.0/16, where no environment lives.
     fn free() -> Result<Self, PrepareError> {
         let client_ports = [9092, 9093, 9094];
         let controller_ports = [9192, 9193, 9194];
@@ -98,7 +98,7 @@ impl Place {
         for attempt in 0..50 {
             // Neighbouring process ids and attempts land far apart.
             let [_, _, high, low] = (seed.wrapping_add(attempt * 7_919)).wrapping_mul(40_503).to_be_bytes();
-            let host = Ipv4Addr::new(127, 200, high, low.clamp(1, 254));
+            let host = Ipv4Addr::new(127, 240, high, low.clamp(1, 254));
             let free = |port: &u16| TcpListener::bind(SocketAddrV4::new(host, *port)).is_ok();
             if client_ports.iter().chain(&controller_ports).all(free) {
                 return Ok(Self { host, client_ports, controller_ports });
@@ -107,7 +107,7 @@ impl Place {
         Err(PrepareError::new(
             "found no loopback address for the training run with ports 9092 to 9094 and 9192 to 9194 free",
         )
-        .detail("tried 50 addresses in 127.200.0.0/16"))
+        .detail("tried 50 addresses in 127.240.0.0/16"))
     }
 
     fn brokers(&self) -> String {

@@ -42,6 +42,7 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use greenroom::artifacts::PrepareOptions;
 use greenroom::docker::Engine;
 use greenroom::plan::Runtime;
 use greenroom::spec::{Layout, Spec};
@@ -148,8 +149,8 @@ pub(super) fn run(command: Bench) -> anyhow::Result<ExitCode> {
         let spec = start.wanted.spec(&workspace)?;
         // Before anything is started: both are needed in every round.
         in_layout(&spec, Layout::Colocated).and_then(|spec| lent::unread_topic(&spec))?;
-        let ground = Ground::new(&workspace, &spec, start.wanted.offline)?;
         let runtime = start.wanted.runtime()?;
+        let ground = Ground::new(&workspace, &spec, PrepareOptions { offline: start.wanted.offline, runtime })?;
         let mut machine = machine::describe(&ground.toolchain)?;
         if runtime == Runtime::Docker {
             ensure!(

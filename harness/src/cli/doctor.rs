@@ -41,7 +41,7 @@ pub(super) fn run(runtime: Runtime) -> anyhow::Result<ExitCode> {
         Finding { what: "JDK", found: jdk() },
         Finding { what: "Java compiler", found: java_compiler() },
         Finding { what: "Maven", found: tool("mvn", "--version", "apt-get install maven") },
-        Finding { what: "cache", found: cache() },
+        Finding { what: "cache", found: cache(runtime) },
         Finding { what: "state", found: state() },
         Finding { what: "memory", found: memory() },
         Finding { what: "loopback", found: loopback() },
@@ -106,8 +106,8 @@ fn java_compiler() -> Result<String, String> {
 }
 
 /// The cache: where it is, that it can be written, what is stored there.
-fn cache() -> Result<String, String> {
-    let cache = artifacts::cache_directory(None).map_err(|error| greenroom::report::chain(&error))?;
+fn cache(runtime: Runtime) -> Result<String, String> {
+    let cache = artifacts::cache_directory().map_err(|error| greenroom::report::chain(&error))?;
     let existing = cache.ancestors().find(|path| path.is_dir()).unwrap_or(&cache);
     writable(existing)?;
     let names: Vec<String> = std::fs::read_dir(&cache)
@@ -115,7 +115,7 @@ fn cache() -> Result<String, String> {
         .unwrap_or_default();
     let is_stored = |kind: &str| names.iter().any(|name| name.starts_with(kind));
     if STORED.into_iter().all(is_stored) {
-        if artifacts::has_redis() {
+        if artifacts::has_redis(runtime) {
             return Ok(format!("{} (jars, PostgreSQL and class archives are stored)", cache.display()));
         }
         if is_stored(STORED_REDIS) {
@@ -165,12 +165,16 @@ fn memory() -> Result<String, String> {
 
 /// The container engine: that it answers, and is new enough.
 fn engine() -> Result<String, String> {
-    asked(async { Engine::here().await?.version().await })
+    asked(async {
+        let engine = Engine::here().await?;
+        engine.shares_users().await?;
+        engine.version().await
+    })
 }
 
 /// The images of what is stored here.
 fn images() -> Result<String, String> {
-    let options = PrepareOptions { offline: true, ..PrepareOptions::default() };
+    let options = PrepareOptions { offline: true, runtime: Runtime::Docker };
     let toolchain = artifacts::prepare(&options, &mut |_| {});
     let toolchain = toolchain.map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))?;
     let workspace = Workspace::here().map_err(|error| greenroom::report::chain(&error))?;

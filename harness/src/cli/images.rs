@@ -10,6 +10,7 @@ use greenroom::binaries;
 use greenroom::docker::images::{self, Image};
 use greenroom::docker::pinned::{Listed, Pinned};
 use greenroom::docker::{Engine, EngineError};
+use greenroom::plan::Runtime;
 use greenroom::report::Problem;
 use greenroom::supervisor::state::Workspace;
 use nix::unistd::{AccessFlags, access};
@@ -62,11 +63,11 @@ impl Images {
 
 fn build(base: Option<String>, offline: bool) -> anyhow::Result<()> {
     let (base, dockerfile) = (base_or_pinned(base)?, read("part.Dockerfile")?);
-    let toolchain = prepare(offline)?;
+    let toolchain = prepare(offline, Runtime::Docker)?;
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
         for image in images::all(&toolchain) {
-            if engine.has_over(&image.name, &base).await.map_err(advised)? {
+            if engine.has_built(&image.name, &base, &dockerfile).await.map_err(advised)? {
                 say(&format!("{} is there, over {base}", image.name));
             } else {
                 make(&engine, &image, &dockerfile, &base, &[]).await?;
@@ -198,7 +199,7 @@ fn read(name: &str) -> anyhow::Result<String> {
 }
 
 fn list() -> anyhow::Result<()> {
-    let (workspace, toolchain) = (Workspace::here()?, prepare(true)?);
+    let (workspace, toolchain) = (Workspace::here()?, prepare(true, Runtime::Docker)?);
     block_on(async {
         let engine = Engine::here().await.map_err(advised)?;
         let mut table = Table::new();

@@ -48,7 +48,7 @@ Examples:
 pub(crate) struct Up {
     #[command(flatten)]
     wanted: Wanted,
-    /// Leave it running in the background; `down` ends it. So does a logout that takes your files in memory away
+    /// Leave it running in the background and print its id; `down` ends it. So does a logout that takes your files in memory away
     /// (systemd's `RemoveIPC`): let GREENROOM_STATE name a directory on a disk then.
     #[arg(long)]
     detach: bool,
@@ -143,6 +143,7 @@ impl Up {
         let mut lines = BufReader::new(output).lines().map_while(Result::ok);
         if let Some(environment) = lines.find_map(|line| line.strip_prefix(READY).map(str::to_owned)) {
             say(&format!("ready and detached; `cargo xtask test-env down {environment}` ends it"));
+            answer(&environment);
             return Ok(ExitCode::SUCCESS);
         }
         holder.wait()?;
@@ -189,7 +190,8 @@ impl PlanCommand {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let workspace = Workspace::here()?;
         let spec = self.wanted.spec(&workspace)?;
-        let (runtime, mut toolchain) = (self.wanted.runtime()?, prepare(self.wanted.offline)?);
+        let runtime = self.wanted.runtime()?;
+        let mut toolchain = prepare(self.wanted.offline, runtime)?;
         if runtime == Runtime::Docker {
             toolchain.images = pinned::chosen(&workspace.root)?;
         }
@@ -212,17 +214,17 @@ impl PlanCommand {
 async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::Result<Option<Environment>> {
     let workspace = Workspace::here()?;
     let spec = wanted.spec(&workspace)?;
-    let offline = wanted.offline;
+    let (offline, runtime) = (wanted.offline, wanted.runtime()?);
     let options = StartOptions {
         scope: wanted.scope(),
         holder: format!("{holder}, process {}", std::process::id()),
-        runtime: Some(wanted.runtime()?),
+        runtime: Some(runtime),
         offline,
         ..StartOptions::default()
     };
     let mut directory = None;
     let starting = async {
-        tokio::task::spawn_blocking(move || prepare(offline)).await??;
+        tokio::task::spawn_blocking(move || prepare(offline, runtime)).await??;
         let step = |event: &Event| match event {
             Event::Planned(plan) => {
                 directory = Some(plan.site.directory.clone());
@@ -252,9 +254,8 @@ async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::
 }
 
 /// Prepares the artifacts and tells a person of every step.
-pub(super) fn prepare(offline: bool) -> anyhow::Result<Toolchain> {
-    let options = PrepareOptions { offline, ..PrepareOptions::default() };
-    Ok(artifacts::prepare(&options, &mut |progress| say(&told(&progress)))?)
+pub(super) fn prepare(offline: bool, runtime: Runtime) -> anyhow::Result<Toolchain> {
+    Ok(artifacts::prepare(&PrepareOptions { offline, runtime }, &mut |progress| say(&told(&progress)))?)
 }
 
 fn told(progress: &artifacts::Progress) -> String {

@@ -3,6 +3,7 @@
 //! Every container bears two labels, and none without them is ever touched.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,13 +27,16 @@ use super::container::{
 };
 use super::error::{API_MIN, EngineError, failed, missing_or_failed, unreachable};
 use super::host::{Listens, host, told};
+use crate::supervisor::state::short_hash;
 
 /// The argument of every Dockerfile of ours that names the base.
 const BASE_ARGUMENT: &str = "BASE_IMAGE";
-/// Bears the name of the base that an image was built over.
+/// Bears the base that an image was built over, and a hash of its Dockerfile.
 const BASE_LABEL: &str = "greenroom.base";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
+/// How long it may take to have a whole image, which a slow disk or a slow line needs: it answers when it has it.
+const IMAGE_LIMIT: Duration = Duration::from_mins(30);
 /// How long the containers of an environment may take to go.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// How long the process of a first container may take to be seen: the engine tells its id before it is the program.
@@ -90,7 +94,7 @@ impl Engine {
     /// # Errors
     /// It does not answer.
     pub async fn has(&self, image: &str) -> Result<bool, EngineError> {
-        Ok(self.labels_of(image).await?.is_some())
+        Ok(self.inspect(image).await?.is_some())
     }
 
     /// Makes sure that it has the image of a part, and that this is the one of the digest, where one is given; answers
@@ -136,7 +140,8 @@ impl Engine {
     ) -> Result<Option<String>, EngineError> {
         let from = digest.map_or_else(|| format!("{repository}:{tag}"), |digest| format!("{repository}@{digest}"));
         let options = CreateImageOptions { from_image: Some(from.clone()), ..CreateImageOptions::default() };
-        let mut pulling = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        let docker = self.docker.clone().with_timeout(IMAGE_LIMIT);
+        let mut pulling = std::pin::pin!(docker.create_image(Some(options), None, None));
         let mut given = None;
         while let Some(told) = pulling.next().await {
             let told = told.map_err(failed(&format!("fetch the image {from}")))?;
@@ -152,19 +157,21 @@ impl Engine {
         Ok(given)
     }
 
-    /// Whether it has an image that was built over this base.
+    /// Whether it has an image that was built over this base, as the base is now, by this Dockerfile.
     ///
     /// # Errors
     /// It does not answer.
-    pub async fn has_over(&self, image: &str, base: &str) -> Result<bool, EngineError> {
-        let labels = self.labels_of(image).await?;
-        Ok(labels.is_some_and(|labels| labels.get(BASE_LABEL).is_some_and(|built| built == base)))
+    pub async fn has_built(&self, image: &str, base: &str, dockerfile: &str) -> Result<bool, EngineError> {
+        let labels = self.inspect(image).await?.and_then(|found| found.config?.labels);
+        let recipe = self.recipe(base, dockerfile).await?;
+        Ok(labels.is_some_and(|labels| labels.get(BASE_LABEL) == Some(&recipe)))
     }
 
-    /// The labels of an image, if there is one.
-    async fn labels_of(&self, image: &str) -> Result<Option<HashMap<String, String>>, EngineError> {
-        let found = self.inspect(image).await?;
-        Ok(found.map(|found| found.config.and_then(|config| config.labels).unwrap_or_default()))
+    /// What an image is built by, apart from what lies in it: a base that is made anew keeps its name and not its id. One
+    /// that is still in its registry has a name only.
+    pub(super) async fn recipe(&self, base: &str, dockerfile: &str) -> Result<String, EngineError> {
+        let base = self.inspect(base).await?.and_then(|found| found.id).unwrap_or_else(|| base.to_owned());
+        Ok(format!("{base} {}", short_hash(OsStr::new(dockerfile))))
     }
 
     /// What the engine knows of an image, if there is one.
@@ -177,7 +184,7 @@ impl Engine {
     }
 
     /// Builds an image over a base from a context, a tar archive with a `Dockerfile` that reads these arguments and
-    /// [`BASE_ARGUMENT`]; `step` hears what the engine says.
+    /// [`BASE_ARGUMENT`], and notes its `recipe`; `step` hears what the engine says.
     ///
     /// # Errors
     /// The context cannot be read, or a step failed.
@@ -185,6 +192,7 @@ impl Engine {
         &self,
         image: &str,
         base: &str,
+        recipe: String,
         mut arguments: HashMap<String, String>,
         context: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         mut step: impl FnMut(&str),
@@ -193,14 +201,14 @@ impl Engine {
         let options = BuildImageOptions {
             dockerfile: "Dockerfile".to_owned(),
             t: Some(image.to_owned()),
-            labels: Some(HashMap::from([(BASE_LABEL.to_owned(), base.to_owned())])),
+            labels: Some(HashMap::from([(BASE_LABEL.to_owned(), recipe)])),
             buildargs: Some(arguments),
             rm: true,
             forcerm: true,
             ..BuildImageOptions::default()
         };
-        let mut building =
-            std::pin::pin!(self.docker.build_image(options, None, Some(bollard::body_try_stream(context))));
+        let docker = self.docker.clone().with_timeout(IMAGE_LIMIT);
+        let mut building = std::pin::pin!(docker.build_image(options, None, Some(bollard::body_try_stream(context))));
         while let Some(told) = building.next().await {
             let told = told.map_err(failed(&format!("build the image {image}")))?;
             if let Some(line) = told.stream.as_deref().map(str::trim).filter(|line| !line.is_empty()) {
@@ -210,14 +218,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether its containers may have this machine's network: a rootless engine has one of its own.
+    /// Makes sure that users of its containers are those of this machine: they work in the environment's directory.
     ///
     /// # Errors
-    /// It is rootless, or does not answer.
-    pub(super) async fn shares_network(&self) -> Result<(), EngineError> {
+    /// It is rootless or remaps users, or does not answer.
+    pub async fn shares_users(&self) -> Result<(), EngineError> {
         let info = self.docker.info().await.map_err(failed("tell of itself"))?;
         let options = info.security_options.unwrap_or_default();
-        if options.iter().any(|option| option.contains("name=rootless")) { Err(EngineError::Rootless) } else { Ok(()) }
+        let has_own =
+            options.iter().any(|option| ["name=rootless", "name=userns"].iter().any(|it| option.contains(it)));
+        if has_own { Err(EngineError::OtherUsers) } else { Ok(()) }
     }
 
     /// Starts the first container of an environment, which bears the mark of its supervisor. With its process others

@@ -62,9 +62,11 @@ pub enum EngineError {
         /// Those that it is known by here.
         found: String,
     },
-    /// Links are not found from its containers.
-    #[error("links between brokers need this machine's network, and a rootless container engine has another one")]
-    Rootless,
+    /// Its containers could not use the environment's directory.
+    #[error(
+        "the users of the container engine's containers are not those of this machine: it is rootless, or remaps them"
+    )]
+    OtherUsers,
     /// The container whose network and process ids the others share has ended.
     #[error("the first container of the environment has ended")]
     NoFirst,
@@ -116,7 +118,10 @@ impl EngineError {
                 "`cargo xtask images pull` fetches the one that is pinned; if the one that is here is right, pin it in the list \
                  of images (docker/images.toml, or GREENROOM_IMAGES)"
             }
-            Self::Rootless => "use an engine that root runs, `--links clients`, or do without `--runtime docker`",
+            Self::OtherUsers => {
+                "use an engine that root runs, without `userns-remap` (DOCKER_HOST names it), or do without \
+                 `--runtime docker`"
+            }
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
             Self::Unseen => {
                 "use an engine that runs on this machine and not in a virtual one; if this runs in a container itself, give that \

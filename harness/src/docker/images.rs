@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -84,6 +84,7 @@ impl Image {
         arguments: &[(&str, &str)],
         step: impl FnMut(&str),
     ) -> Result<(), EngineError> {
+        let recipe = engine.recipe(base, dockerfile).await?;
         let (chunks, context) = mpsc::channel(4);
         let (contents, dockerfile) = (self.contents.clone(), dockerfile.to_owned());
         tokio::task::spawn_blocking(move || {
@@ -94,7 +95,7 @@ impl Image {
         });
         let context = futures_util::stream::unfold(context, async |mut context| Some((context.recv().await?, context)));
         let arguments = arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        engine.build(&self.name, base, arguments, context, step).await
+        engine.build(&self.name, base, recipe, arguments, context, step).await
     }
 }
 
@@ -124,25 +125,30 @@ fn archive(contents: &[PathBuf], dockerfile: &str, to: impl Write) -> io::Result
 }
 
 /// Adds a file, or a directory and all in it. A link is followed: what a distribution keeps in `/etc` is needed too.
+/// Others may read and run what its owner can: a part runs as another user, and the umask may have been narrow here.
 fn add<W: Write>(tar: &mut tar::Builder<W>, path: &Path) -> io::Result<()> {
+    // It does not say itself which one it is about.
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let metadata = match std::fs::metadata(path) {
         // A link to what this distribution leaves out.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata?,
+        metadata => metadata.map_err(named)?,
     };
     let inside = Path::new("contents").join(path.strip_prefix("/").unwrap_or(path));
     let mut header = tar::Header::new_gnu();
-    header.set_mode(metadata.permissions().mode() & 0o7777);
+    let own = metadata.permissions().mode() & 0o500;
+    header.set_mode((metadata.permissions().mode() & 0o777) | own >> 3 | own >> 6);
     // A class archive is valid for jars of this age only.
     header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or_default());
     if !metadata.is_dir() {
         header.set_size(metadata.len());
-        return tar.append_data(&mut header, inside, std::fs::File::open(path)?);
+        return tar.append_data(&mut header, inside, std::fs::File::open(path).map_err(named)?);
     }
     header.set_entry_type(tar::EntryType::Directory);
     header.set_size(0);
     tar.append_data(&mut header, inside, io::empty())?;
-    let mut entries = std::fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = entries.map_err(named)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     let wanted = entries.iter().filter(|entry| LEFT_OUT.iter().all(|name| entry.file_name() != *name));
     wanted.map(std::fs::DirEntry::path).try_for_each(|path| add(tar, &path))
@@ -173,5 +179,24 @@ mod tests {
         let names: Vec<_> = files.map(|entry| entry.path().expect("it has a path").into_owned()).collect();
         let inside = Path::new("contents").join(jdk.strip_prefix("/").expect("it is absolute"));
         assert_eq!(names, [PathBuf::from("Dockerfile"), inside.join("bin/java"), inside.join("conf/security")]);
+    }
+
+    /// Goal: a part that runs as another user reads its files, however narrow the umask was when they were made.
+    #[test]
+    fn what_its_owner_can_read_others_can_read_in_an_image() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let closed = directory.path().join("closed");
+        std::fs::create_dir(&closed).expect("there is room");
+        for (name, mode) in [("java", 0o700), ("jar", 0o600), ("aot", 0o400)] {
+            std::fs::write(closed.join(name), name).expect("there is room");
+            std::fs::set_permissions(closed.join(name), PermissionsExt::from_mode(mode)).expect("it is ours");
+        }
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).expect("it is ours");
+        let mut bytes = Vec::new();
+        archive(std::slice::from_ref(&closed), "FROM base\n", &mut bytes).expect("it can be read");
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entries = archive.entries().expect("it is an archive").skip(1);
+        let modes: Vec<_> = entries.map(|it| it.expect("it is whole").header().mode().expect("a mode")).collect();
+        assert_eq!(modes, [0o755, 0o444, 0o644, 0o755]);
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::docker::images;
 use crate::link::{Carries, PlannedLink};
-use crate::node::{self, NodeSettings};
+use crate::node::{self, LOCALE, NodeSettings};
 use crate::spec::{KafkaSpec, Layout, Links, PostgresSpec, ProgramSpec, RedisSpec, Spec};
 use crate::toolchain::Toolchain;
 
@@ -78,7 +78,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         files,
         container: site.contained(images::kafka(toolchain)),
         command,
-        variables: identity(site),
+        variables: identity(site).into_iter().chain([("LC_ALL".to_owned(), LOCALE.to_owned())]).collect(),
         directory: site.directory.clone(),
         log: log(site, name),
     };

@@ -279,11 +279,16 @@ impl Processes {
         Some(Preparing(Arc::clone(self)))
     }
 
-    /// Waits until every process has ended and no file is being made; `false` if `limit` passed before.
+    /// Waits until nothing is being made for a part; `false` if `limit` passed before.
+    pub(crate) async fn none_prepared(&self, limit: Duration) -> bool {
+        let mut preparing = self.preparing.subscribe();
+        tokio::time::timeout(limit, preparing.wait_for(|count| *count == 0)).await.is_ok()
+    }
+
+    /// Waits until every process has ended and nothing is being made; `false` if `limit` passed before.
     pub async fn all_ended(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        let mut preparing = self.preparing.subscribe();
-        if tokio::time::timeout(limit, preparing.wait_for(|count| *count == 0)).await.is_err() {
+        if !self.none_prepared(limit).await {
             return false;
         }
         let waiting: Vec<_> = self.lock().processes.values().map(|process| process.exit.clone()).collect();

@@ -117,6 +117,7 @@ impl Server {
             return Ok(Some(engine.clone()));
         }
         let engine = Engine::at(&order.engine).await?;
+        engine.shares_users().await?;
         let workspace = self.house.path().parent();
         let own = (self.house.path(), self.identity.as_str());
         let left_by_dead = |house: &Path, supervisor: &str| {

@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use sha2::{Digest, Sha256};
 
 /// Names the base directory.
@@ -263,9 +264,13 @@ fn base() -> Result<PathBuf, StateError> {
     Ok(base)
 }
 
+/// Whether environments may live in memory: there is room, and brokers may load the libraries that they unpack there to
+/// compress records. In a container it is often mounted otherwise.
 fn memory_has_room() -> bool {
-    let room = nix::sys::statvfs::statvfs("/dev/shm");
-    room.is_ok_and(|room| room.blocks() * room.fragment_size() >= MEMORY_BYTES_MIN)
+    let room = statvfs("/dev/shm");
+    room.is_ok_and(|room| {
+        !room.flags().contains(FsFlags::ST_NOEXEC) && room.blocks() * room.fragment_size() >= MEMORY_BYTES_MIN
+    })
 }
 
 /// A base directory under the name that the kernel has for it, by which what works below it is found.

@@ -216,6 +216,13 @@ impl Tenancy {
     }
 
     async fn take_away(&self) {
+        if let Some(containers) = &self.containers {
+            // With the first one all of them end, also those whose users this supervisor may send no signal to.
+            self.processes.none_prepared(SIGNAL_LIMIT).await;
+            if let Err(error) = containers.end().await {
+                log_line(&format!("{}: {}", self.plan.site.environment, chain(&error)));
+            }
+        }
         // All but the database were killed. That one may only have had no processor until now, and SIGKILL would leave
         // its memory segment behind.
         if !self.processes.all_ended(SIGNAL_LIMIT).await {
@@ -226,11 +233,6 @@ impl Tenancy {
             if !self.processes.all_ended(SIGNAL_LIMIT).await {
                 log_line(&format!("{}: parts were killed and have not ended", self.plan.site.environment));
             }
-        }
-        if let Some(containers) = &self.containers
-            && let Err(error) = containers.end().await
-        {
-            log_line(&format!("{}: {}", self.plan.site.environment, chain(&error)));
         }
         if let Some(links) = self.links.get() {
             links.close().await;

@@ -61,7 +61,9 @@ impl Stand {
         std::fs::set_permissions(base.path(), open).expect("PostgreSQL may pass through");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace");
         let workspace = Workspace::with_base(root, base.path()).expect("a workspace");
-        let toolchain = artifacts::prepare(&PrepareOptions::default(), &mut |_| {}).expect("the artifacts");
+        let runtime = chosen_runtime().expect("a runtime");
+        let options = PrepareOptions { runtime, ..PrepareOptions::default() };
+        let toolchain = artifacts::prepare(&options, &mut |_| {}).expect("the artifacts");
         Self { base: Arc::new(base), workspace, toolchain }
     }
 

@@ -19,11 +19,11 @@ struct Surroundings {
     root: bool,
 }
 
-/// The directory of the store: `explicit`, else `GREENROOM_CACHE`, else in the user's cache directory.
-pub(in super::super) fn location(explicit: Option<&Path>) -> Result<PathBuf, PrepareError> {
+/// The directory of the store: `GREENROOM_CACHE`, else in the user's cache directory.
+pub(in super::super) fn location() -> Result<PathBuf, PrepareError> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let chosen = choose(&Surroundings {
-        greenroom_cache: explicit.map(Path::to_owned).or_else(|| set("GREENROOM_CACHE")),
+        greenroom_cache: set("GREENROOM_CACHE"),
         xdg_cache_home: set("XDG_CACHE_HOME"),
         home: set("HOME"),
         root: nix::unistd::geteuid().is_root(),

@@ -37,13 +37,13 @@ pub(super) struct Ground {
     pub(super) binaries: PathBuf,
     /// A description that a client can be told to start.
     pub(super) description: PathBuf,
-    offline: bool,
+    options: PrepareOptions,
 }
 
 impl Ground {
     /// Prepares the artifacts and makes the directory where environments of `workspace` would be too.
-    pub(super) fn new(workspace: &Workspace, spec: &Spec, offline: bool) -> anyhow::Result<Self> {
-        let toolchain = prepared(offline)?;
+    pub(super) fn new(workspace: &Workspace, spec: &Spec, options: PrepareOptions) -> anyhow::Result<Self> {
+        let toolchain = artifacts::prepare(&options, &mut |_| {})?;
         let base =
             tempfile::Builder::new().prefix("bench-").tempdir_in(workspace.base()).context("make a directory")?;
         // PostgreSQL, which does not run as root, passes through.
@@ -53,7 +53,7 @@ impl Ground {
         let description = base.path().join("environment.toml");
         let text = toml::to_string(spec).context("write the description")?;
         std::fs::write(&description, text).context("write the description")?;
-        Ok(Self { base, workspace, toolchain, binaries: binaries::built()?, description, offline })
+        Ok(Self { base, workspace, toolchain, binaries: binaries::built()?, description, options })
     }
 
     /// Its directory.
@@ -68,7 +68,7 @@ impl Ground {
 
     /// Looks up the artifacts, as every client does before it asks.
     pub(super) fn look_up(&self) -> anyhow::Result<Toolchain> {
-        prepared(self.offline)
+        Ok(artifacts::prepare(&self.options, &mut |_| {})?)
     }
 
     /// An order for all of a description.
@@ -108,11 +108,6 @@ impl Ground {
         }
         gone("the supervisor", || there(house.path())).await.map(drop)
     }
-}
-
-fn prepared(offline: bool) -> anyhow::Result<Toolchain> {
-    let options = PrepareOptions { offline, ..PrepareOptions::default() };
-    Ok(artifacts::prepare(&options, &mut |_| {})?)
 }
 
 /// Process ids of everything that runs of an environment.

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use greenroom::artifacts::PrepareOptions;
 use greenroom::plan::Runtime;
 use greenroom::spec::{KafkaSpec, Links as SpecLinks, Spec, TopicSpec};
 use greenroom::supervisor::state::Workspace;
@@ -74,7 +75,8 @@ impl Links {
             let mut end = EndRequests::listen()?;
             let workspace = Workspace::here()?;
             let spec = brokers(self.wanted.spec(&workspace)?)?;
-            let ground = Ground::new(&workspace, &spec, self.wanted.offline)?;
+            let options = PrepareOptions { offline: self.wanted.offline, runtime: self.wanted.runtime()? };
+            let ground = Ground::new(&workspace, &spec, options)?;
             let machine = machine::describe(&ground.toolchain)?;
             say(&machine);
             let measured = tokio::select! {
