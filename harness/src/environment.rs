@@ -18,7 +18,7 @@ use crate::audit::{Audit, Complaint, Unexpected};
 use crate::binaries::{self, GREENROOM};
 use crate::docker::{self, pinned};
 use crate::observe::{self, Endpoints, Observation};
-use crate::plan::{Kind, Plan, Runtime, Scope};
+use crate::plan::{Kind, Part, Plan, Runtime, Scope};
 use crate::runtime::{PartState, inherited};
 use crate::snapshot;
 use crate::spec::Spec;
@@ -97,7 +97,7 @@ impl Environment {
         let runtime = runtime.map_or_else(chosen_runtime, Ok)?;
         let preparing = tokio::task::spawn_blocking(move || {
             let binaries = binaries::built()?;
-            let toolchain = artifacts::prepare(&PrepareOptions { offline, ..PrepareOptions::default() }, &mut |_| {})?;
+            let toolchain = artifacts::prepare(&PrepareOptions { offline, runtime }, &mut |_| {})?;
             Ok::<_, EnvironmentError>((binaries, toolchain))
         });
         let (binaries, mut toolchain) = preparing.await??;
@@ -262,6 +262,10 @@ impl Environment {
             Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
             Action::Link { routes, .. } => routes.iter().for_each(|route| self.audit.disturb(&route.to)),
         }
+        let is_under_test = match &action {
+            Action::Signal { part, .. } | Action::Restart { part } => self.is_under_test(part),
+            Action::Link { .. } => false,
+        };
         let done = self.lease.act(action.clone()).await;
         match (action, done.is_ok()) {
             (Action::Restart { part }, true) => drop(self.ended.remove(&part)),
@@ -272,7 +276,12 @@ impl Environment {
             }
             _ => {}
         }
-        Ok(done?)
+        done.map_err(|error| if is_under_test { error.into() } else { EnvironmentError::Fault(error) })
+    }
+
+    /// Whether a part is the system under test, or an instance of it.
+    fn is_under_test(&self, part: &str) -> bool {
+        matches!(self.plan().part(part), Some(Part { kind: Kind::Program { under_test: true, .. }, .. }))
     }
 
     /// Looks whether every part runs but for those that the story has ended or has seen end.
@@ -282,9 +291,7 @@ impl Environment {
     pub async fn all_run_on(&mut self) -> Result<(), EnvironmentError> {
         for PartSummary { name, state, .. } in self.summary().await?.parts {
             if let (PartState::Exited(status), false) = (state, self.ended.contains(&name)) {
-                let kind = self.plan().part(&name).map(|part| &part.kind);
-                let is_program = matches!(kind, Some(Kind::Program { under_test: true, .. }));
-                let is_under_test = is_program && !self.is_elsewhere(&name);
+                let is_under_test = self.is_under_test(&name) && !self.is_elsewhere(&name);
                 return Err(EnvironmentError::Ended { part: name, status, is_under_test });
             }
         }

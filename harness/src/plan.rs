@@ -280,7 +280,7 @@ pub enum PlanError {
         expected: String,
     },
     /// A template has a brace without a partner.
-    #[error("{place} has a brace without a partner in {template:?}; write `{{{{` for a brace itself")]
+    #[error("{place} has a brace without a partner in {template:?}; write `{{{{` and `}}}}` for braces themselves")]
     Unbalanced {
         /// Where the template stands.
         place: String,

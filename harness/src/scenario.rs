@@ -60,6 +60,13 @@ impl Failure {
         Self { message: message.into(), location: Location::caller(), evidence: None, concern: Concern::System }
     }
 
+    /// Nothing that went wrong: the story asks for what somebody else's service cannot be asked, and why.
+    #[must_use]
+    #[track_caller]
+    pub fn cannot_be_asked(reason: impl Into<String>) -> Self {
+        Self { concern: Concern::CannotBeAsked, ..Self::new(reason) }
+    }
+
     /// What went wrong, without where.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -172,6 +179,11 @@ async fn play(
     let outcome = AssertUnwindSafe(story(&mut environment)).catch_unwind().await;
     let runs_on = environment.all_run_on().await;
     let lost = runs_on.as_ref().err().filter(|error| error.is_of_the_environment()).map(|error| report::chain(error));
+    // A story that fails meets what follows from such an end, and seldom the end itself.
+    let meanwhile = match (&outcome, &runs_on) {
+        (Ok(Ok(())), _) | (_, Ok(())) => String::new(),
+        (_, Err(error)) => format!("meanwhile: {}\n", report::chain(error)),
+    };
     let outcome = match outcome {
         Ok(Ok(())) => {
             Ok(passed_over(&environment, runs_on).map_err(|failure| Failure { location: begun_at, ..failure }))
@@ -185,11 +197,13 @@ async fn play(
             environment.release().await.map_or_else(|error| Ok(Err(error.into())), |()| Ok(Err(failure)))
         }
         Ok(Err(mut failure)) => {
-            failure.evidence = Some(keep(environment, &name, &format!("{failure:?}")).await);
+            let kept = keep(environment, &name, &format!("{failure:?}\n{meanwhile}")).await;
+            failure.evidence = Some(meanwhile + &kept);
             Ok(Err(failure))
         }
         Err(panic) => {
-            let evidence = keep(environment, &name, "the scenario panicked; see its output").await;
+            let panicked = format!("the scenario panicked; see its output\n{meanwhile}");
+            let evidence = meanwhile + &keep(environment, &name, &panicked).await;
             #[expect(clippy::print_stderr, reason = "a panic has no other way to say where its evidence is")]
             {
                 eprintln!("{evidence}");
@@ -200,10 +214,11 @@ async fn play(
     Told { outcome, begun: true, lost, complaints }
 }
 
-/// A story that passes over a complaint of a part, or over its end, has not passed.
+/// A story that passes over the end of a part, or over its complaint, has not passed. The end comes first: others
+/// complain of it.
 fn passed_over(environment: &Environment, runs_on: Result<(), EnvironmentError>) -> Verdict {
-    environment.audit()?;
-    Ok(runs_on?)
+    runs_on?;
+    Ok(environment.audit()?)
 }
 
 /// Keeps everything that explains a failure and says where it is.

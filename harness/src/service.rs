@@ -130,7 +130,9 @@ impl Service {
             return Err(ServiceError::NoPlace { system: spec.name.clone(), found });
         };
         let contract = program.contract.clone().unwrap_or_default();
-        program.binary = None;
+        // Whatever ran there, in whatever way, does no more.
+        (program.binary, program.image, program.directory) = (None, None, None);
+        program.command.clear();
         program.replaced = true;
         match &self.runs {
             Runs::Command { command, directory } => {
@@ -201,6 +203,26 @@ mod tests {
         let program = &spec.programs[0];
         assert_eq!((&program.binary, program.command.len(), program.image.as_deref()), (&None, 0, Some("shop:1")));
         assert_eq!(program.port, 3000);
+    }
+
+    /// Goal: it takes the place of a program that is no binary of the workspace too, as most systems' are.
+    #[test]
+    fn it_runs_instead_of_a_command_or_an_image() {
+        let contract = "contract = { ready = \"/goods\", variables = [\"PORT\"] }\n";
+        for ours in ["command = [\"npm\", \"start\"]\ndirectory = \"/srv/shop\"", "image = \"shop:0\""] {
+            for (runs, ways) in [
+                (Runs::Image("shop:1".to_owned()), (0, Some("shop:1"))),
+                (Runs::Command { command: "node shop".to_owned(), directory: "/".into() }, (3, None)),
+            ] {
+                let shop = "name = \"shop\"\nport = 3000\nunder_test = true";
+                let text = format!("name = \"shop\"\n[[programs]]\n{shop}\n{ours}\n{contract}");
+                let mut spec = read_str(Path::new("environment.toml"), &text).expect("a right description");
+                Service { runs, port: None }.take_the_place(&mut spec).expect("there is a place");
+                let program = &spec.programs[0];
+                assert_eq!((program.command.len(), program.image.as_deref()), ways, "instead of {ours}");
+                assert_eq!(crate::spec::meaningless(&spec), None, "instead of {ours}");
+            }
+        }
     }
 
     #[test]

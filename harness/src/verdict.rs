@@ -14,6 +14,9 @@ use crate::whole_file::{UNFINISHED, write};
 /// Where verdicts are written, for whatever runs below `cargo xtask test --service`.
 pub const VERDICTS_VARIABLE: &str = "GREENROOM_VERDICTS";
 
+/// The evidence where a story was ended from outside before it could say anything.
+pub const NOT_ENDED: &str = "the story did not end: it was stopped, or its time was over";
+
 /// How wide the table may be, in characters.
 const TABLE_WIDTH: u16 = 160;
 
@@ -23,7 +26,8 @@ const TABLE_WIDTH: u16 = 160;
 pub enum Ruling {
     /// It does not.
     Broken,
-    /// There was no environment, it was lost, or nobody started the service in it: nothing is known.
+    /// There was no environment, it was lost, nobody started the service in it, or somebody stopped the story: nothing
+    /// is known.
     Untold,
     /// The service cannot be asked.
     Skipped,
@@ -71,11 +75,12 @@ impl Judgement {
     }
 }
 
-/// Reads what was written to a directory, what is broken first.
+/// Reads what was written to a directory, what is broken first. Where the run was `interrupted`, what did not end says
+/// nothing of the service.
 ///
 /// # Errors
 /// It cannot be read, or holds something else.
-pub fn read(directory: &Path) -> Result<Vec<Judgement>, VerdictsError> {
+pub fn read(directory: &Path, interrupted: bool) -> Result<Vec<Judgement>, VerdictsError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| VerdictsError { path, source }
@@ -87,7 +92,11 @@ pub fn read(directory: &Path) -> Result<Vec<Judgement>, VerdictsError> {
             continue;
         }
         let text = std::fs::read(&path).map_err(failed(&path))?;
-        judgements.push(serde_json::from_slice(&text).map_err(|error| failed(&path)(error.into()))?);
+        let mut judgement: Judgement = serde_json::from_slice(&text).map_err(|error| failed(&path)(error.into()))?;
+        if interrupted && judgement.evidence == NOT_ENDED {
+            judgement.ruling = Ruling::Untold;
+        }
+        judgements.push(judgement);
     }
     judgements.sort();
     Ok(judgements)
@@ -106,7 +115,7 @@ pub fn table(judgements: &[Judgement]) -> String {
     let (holds, broken, skipped) = (count(Ruling::Holds), count(Ruling::Broken), count(Ruling::Skipped));
     let untold = match count(Ruling::Untold) {
         0 => String::new(),
-        untold => format!(", {untold} NOT TOLD because of their environment"),
+        untold => format!(", {untold} NOT TOLD because of their environment or whoever stopped them"),
     };
     format!("{table}\n\n{holds} hold, {broken} broken, {skipped} skipped because the service cannot be asked{untold}")
 }
@@ -145,5 +154,17 @@ mod tests {
         let sum =
             "1 hold, 1 broken, 0 skipped because the service cannot be asked, 1 NOT TOLD because of their environment";
         assert!(shown.contains(sum), "{shown}");
+    }
+
+    /// Goal: whoever stops the stories in the middle is not told that the service has broken a law; a story that hangs
+    /// is.
+    #[test]
+    fn what_was_interrupted_says_nothing_of_the_service() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let judgement = Judgement::of("goods::sold_once", Ruling::Broken, NOT_ENDED);
+        let text = serde_json::to_vec(&judgement).expect("it has a form");
+        std::fs::write(directory.path().join("goods.json"), text).expect("there is room");
+        let ruling = |interrupted| read(directory.path(), interrupted).expect("verdicts")[0].ruling;
+        assert_eq!((ruling(true), ruling(false)), (Ruling::Untold, Ruling::Broken));
     }
 }

@@ -15,6 +15,8 @@ const NEXTEST_VERSION: &str = "0.9.151";
 const RUNTIME_VARIABLE: &str = "GREENROOM_RUNTIME";
 /// How many tests nextest runs at once, whatever its configuration says; arguments are stronger.
 const TEST_THREADS_VARIABLE: &str = "NEXTEST_TEST_THREADS";
+/// What `test` takes itself instead of handing it to nextest, each with a value.
+const SERVICE_OPTIONS: [&str; 4] = ["--service", "--service-image", "--service-address", "--service-port"];
 /// How long a person may wait without a word.
 const SILENCE: Duration = Duration::from_secs(2);
 const USAGE: &str = "\
@@ -98,13 +100,10 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
     let nextest = nextest()?;
     let (runtime, arguments) = runtime(arguments)?;
     let runtime = runtime.or_else(|| std::env::var(RUNTIME_VARIABLE).ok());
-    let names_a_service = |argument: &String| {
-        let name = argument.split('=').next().unwrap_or("");
-        ["--service", "--service-image", "--service-address"].contains(&name)
-    };
-    if arguments.iter().any(names_a_service) {
+    let (service, arguments) = of_the_service(arguments);
+    if !service.is_empty() {
         let judge = ["judge", "--nextest"].map(str::to_owned).into_iter().chain([nextest.display().to_string()]);
-        return greenroom(&judge.chain(arguments).collect::<Vec<_>>(), runtime.as_deref(), &[]);
+        return greenroom(&judge.chain(service).chain(arguments).collect::<Vec<_>>(), runtime.as_deref(), &[]);
     }
     build(&[])?;
     if arguments.iter().any(|argument| ["--help", "-h"].contains(&argument.as_str())) {
@@ -148,6 +147,26 @@ fn runtime(arguments: &[String]) -> Result<(Option<String>, Vec<String>), Failed
         None | Some("process" | "docker") => Ok((runtime, others)),
         Some(other) => Err(Failed::Because(format!("--runtime {other}: expected `process` or `docker`"))),
     }
+}
+
+/// What the arguments say of a service in the place of ours, wherever they say it, and the other arguments.
+fn of_the_service(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (mut service, mut others) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let is_nextests_rest = argument == "--";
+        if SERVICE_OPTIONS.contains(&argument.split('=').next().unwrap_or("")) {
+            let value = if argument.contains('=') { None } else { arguments.next() };
+            service.push(argument);
+            service.extend(value);
+        } else {
+            others.push(argument);
+        }
+        if is_nextests_rest {
+            others.extend(arguments.by_ref());
+        }
+    }
+    (service, others)
 }
 
 fn lint() -> Result<(), Failed> {

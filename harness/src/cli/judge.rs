@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use anyhow::{Context, bail, ensure};
+use futures_util::FutureExt as _;
 use greenroom::environment::{RUNTIME_VARIABLE, kept_directory};
 use greenroom::runtime::ENVIRONMENT_VARIABLE;
 use greenroom::service::{
@@ -61,7 +62,7 @@ impl Judge {
         let verdicts = tempfile::Builder::new().prefix("greenroom-verdicts-").tempdir().context("make a directory")?;
         let mut stories = process::Command::new(&self.nextest);
         // By target and not by filter, because nextest runs what any of several filters chooses.
-        stories.args(["nextest", "run", "--workspace", "--no-fail-fast", "--test", &system]);
+        stories.args(["nextest", "run", "--workspace", "--test", &system]);
         let here = std::env::current_dir().context("find the current directory")?;
         stories.env(SERVICE_DIRECTORY_VARIABLE, here);
         stories.args(&self.arguments).env(VERDICTS_VARIABLE, verdicts.path());
@@ -88,20 +89,21 @@ impl Judge {
             say("the service listens at every address of this machine, so one story is told after the other");
         }
         if is_heard_everywhere || self.service_address.is_some() || self.service_port.is_some() {
-            // Two of it would be in each other's way.
-            stories.args(["--test-threads", "1"]);
+            // Two of it would be in each other's way. No argument, so that those of the user do not contradict it.
+            stories.env("NEXTEST_TEST_THREADS", "1");
         }
         // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
         stories.env("INSTA_FORCE_PASS", "1").env("INSTA_UPDATE", "no");
         if let Some(port) = self.service_port {
             stories.env(SERVICE_PORT_VARIABLE, port.to_string());
         }
-        let told = block_on(async {
+        let (told, interrupted) = block_on(async {
             // Whoever interrupts the stories wants to know what they said until then; nextest is interrupted too.
-            let _interrupts = signal(SignalKind::interrupt())?;
-            Command::from(stories).status().await.context("run cargo-nextest")
+            let mut interrupts = signal(SignalKind::interrupt())?;
+            let told = Command::from(stories).status().await.context("run cargo-nextest")?;
+            Ok((told, interrupts.recv().now_or_never().is_some()))
         })?;
-        let judgements = verdict::read(verdicts.path())?;
+        let judgements = verdict::read(verdicts.path(), interrupted)?;
         ensure!(!judgements.is_empty(), "no story was told: see what cargo-nextest said");
         answer(&verdict::table(&judgements));
         Ok(if told.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -28,7 +28,7 @@ pub(super) struct Wanted {
     #[arg(long)]
     runtime: Option<Runtime>,
     /// Start only these parts: `infrastructure` leaves out the programs under test.
-    #[arg(long, value_name = "PARTS")]
+    #[arg(long, value_name = "PARTS", conflicts_with_all = ["service", "service_image"])]
     only: Option<Only>,
     /// Run this command instead of the program under test: somebody else's implementation of its contract, with the
     /// same variables. `{port}` stands for its HTTP port.

@@ -28,6 +28,9 @@ pub enum EnvironmentError {
     /// The supervisor could not do it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A fault was not done, or not taken back.
+    #[error(transparent)]
+    Fault(ClientError),
     /// The system did not come to rest.
     #[error("failed to settle")]
     Settle(#[from] SettleError),
@@ -40,6 +43,14 @@ pub enum EnvironmentError {
     /// The brokers did not come to the state that was waited for.
     #[error("failed to wait for the brokers")]
     Brokers(#[from] WireError),
+    /// A part that does not exist was asked for.
+    #[error("there is no part {part}; the parts of this environment: {known}")]
+    NoPart {
+        /// What was asked for.
+        part: String,
+        /// The parts that there are.
+        known: String,
+    },
     /// A broker that does not exist was asked for its view.
     #[error("there is no broker {0}")]
     NoBroker(String),
@@ -89,8 +100,14 @@ impl EnvironmentError {
             | Self::Binaries(_)
             | Self::State(_)
             | Self::Runtime(_)
+            | Self::Fault(_)
             | Self::Task(_) => true,
-            Self::Part(_) | Self::NoBroker(_) | Self::NoViewer | Self::NoGroup { .. } | Self::Elsewhere(_) => false,
+            Self::Part(_)
+            | Self::NoPart { .. }
+            | Self::NoBroker(_)
+            | Self::NoViewer
+            | Self::NoGroup { .. }
+            | Self::Elsewhere(_) => false,
             Self::Ended { is_under_test, .. } => !is_under_test,
         }
     }

@@ -212,14 +212,15 @@ impl PartHandle<'_> {
     /// Waits until it has ended, by itself or because it was asked to, and returns how.
     ///
     /// # Errors
-    /// It did not within a minute and a half.
+    /// There is no such part, or it did not within a minute and a half.
     pub async fn ended(&mut self) -> Result<String, EnvironmentError> {
         let ended = eventually(async || match self.state().await {
-            Ok(Some(PartState::Exited(status))) => Ok(status),
-            Ok(state) => Err(format!("{} has not ended: {state:?}", self.name)),
-            Err(error) => Err(error.to_string()),
+            Ok(PartState::Exited(status)) => Ok(Ok(status)),
+            Ok(state) => Err(format!("{} has not ended, it is {state}", self.name)),
+            // Asking again gives no other answer.
+            Err(error) => Ok(Err(error)),
         });
-        let status = ended.await?;
+        let status = ended.await??;
         self.environment.ended.insert(self.name.clone());
         Ok(status)
     }
@@ -229,9 +230,13 @@ impl PartHandle<'_> {
         self.ended().await
     }
 
-    async fn state(&mut self) -> Result<Option<PartState>, EnvironmentError> {
-        let summary = self.environment.summary().await?;
-        Ok(summary.parts.into_iter().find(|part| part.name == self.name).map(|part| part.state))
+    async fn state(&mut self) -> Result<PartState, EnvironmentError> {
+        let parts = self.environment.summary().await?.parts;
+        let known = || parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
+        match parts.iter().find(|part| part.name == self.name) {
+            Some(part) => Ok(part.state.clone()),
+            None => Err(EnvironmentError::NoPart { part: self.name.clone(), known: known() }),
+        }
     }
 }
 
@@ -266,7 +271,7 @@ impl LinkHandle<'_> {
     /// Lets every byte arrive this much later, in whole milliseconds; what is less is dropped.
     ///
     /// # Errors
-    /// There is no such link, as for [`LinkHandle::cut`].
+    /// There is no such link, as for [`LinkHandle::cut`], or it is less than a millisecond.
     pub async fn delay(self, by: Duration) -> Result<(), EnvironmentError> {
         self.change_by(Fault::Delay { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }).await
     }

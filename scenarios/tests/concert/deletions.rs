@@ -2,11 +2,11 @@
 
 use fixtures::concert::{self, Concert, PRICE, SeatStatus, Show, UserId};
 use fixtures::{Refusal, Stage};
-use greenroom::scenario::{Verdict, eventually};
+use greenroom::scenario::Verdict;
 
 use crate::answers::decline;
 use crate::books;
-use crate::ledger::{holders, outbox, outbox_is, waiting_for_a_lock};
+use crate::ledger::{holders, met, outbox, outbox_is, waiting_for_a_lock};
 use crate::sales::POINTS;
 
 /// Goal: a user can be deleted whatever happens to its seats meanwhile, and leaves every seat free that was not sold.
@@ -67,15 +67,14 @@ async fn deleted_while(stage: &Stage<'_, Concert>, user: UserId, meanwhile: impl
     Ok(())
 }
 
-/// Waits until so many sessions of the database wait. Where somebody else's service waits is its own affair.
+/// Waits until so many sessions of the database wait.
 async fn wait_for_a_lock(stage: &Stage<'_, Concert>, sessions: i64) -> Verdict {
     let database = stage.database().await?;
-    eventually(async || match waiting_for_a_lock(&database).await {
-        Ok(waiting) if waiting == sessions || stage.is_of_somebody_else() => Ok(()),
+    met(stage, async || match waiting_for_a_lock(&database).await {
+        Ok(waiting) if waiting == sessions => Ok(()),
         other => Err(format!("{sessions} should wait for a lock: {other:?}")),
     })
-    .await?;
-    Ok(())
+    .await
 }
 
 async fn is_free(stage: &Stage<'_, Concert>, show: &Show, number: u32) -> Verdict {

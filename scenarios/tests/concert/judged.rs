@@ -12,6 +12,7 @@ use greenroom::binaries::{self, BINARIES_VARIABLE, GREENROOM};
 use greenroom::parent_death::end_with_parent;
 use greenroom::scenario::{Failure, Verdict};
 use greenroom::service::Service;
+use greenroom::verdict::{Judgement, Ruling};
 
 /// Stories of which one holds, one is broken and two cannot be asked.
 const STORIES: [&str; 4] = [
@@ -21,6 +22,16 @@ const STORIES: [&str; 4] = [
     "crashes::after_the_commit",
 ];
 
+/// Whether this run is about somebody else's service: a story about our own programs is listed then, and says nothing.
+pub(crate) fn is_about_others() -> Result<bool, Failure> {
+    let is_about_others = Service::of_this_run()?.is_some();
+    if is_about_others {
+        let test = thread::current().name().unwrap_or("a story").to_owned();
+        Judgement::of(&test, Ruling::Skipped, "it is about our own programs").write()?;
+    }
+    Ok(is_about_others)
+}
+
 /// What is said of a service that is named by these arguments, by these stories; files go to `target`.
 ///
 /// A script stands for cargo-nextest and runs them.
@@ -29,11 +40,14 @@ fn judged(service: &[&str], stories: &[&str], target: &Path) -> Result<Judged, F
     let nextest = target.join("nextest");
     let stories = format!("{} --exact --test-threads 1 {}", std::env::current_exe()?.display(), stories.join(" "));
     let arguments = target.join("arguments");
-    std::fs::write(&nextest, format!("#!/bin/sh\necho \"$@\" > '{}'\nexec {stories}\n", arguments.display()))?;
+    std::fs::write(
+        &nextest,
+        format!("#!/bin/sh\necho \"$@ $NEXTEST_TEST_THREADS at once\" > '{}'\nexec {stories}\n", arguments.display()),
+    )?;
     std::fs::set_permissions(&nextest, PermissionsExt::from_mode(0o755))?;
     let mut judge = Command::new(binaries.join(GREENROOM));
     judge.arg("judge").arg("--nextest").arg(nextest).args(service).env(BINARIES_VARIABLE, &binaries);
-    judge.env("CARGO_TARGET_DIR", target);
+    judge.env("CARGO_TARGET_DIR", target).env_remove("NEXTEST_TEST_THREADS");
     let judged = judge.output()?;
     Ok(Judged {
         holds: judged.status.success(),
@@ -48,7 +62,7 @@ struct Judged {
     holds: bool,
     table: String,
     said: String,
-    /// The arguments of cargo-nextest.
+    /// The arguments of cargo-nextest, and how many tests it runs at once.
     asked: String,
 }
 
@@ -68,8 +82,7 @@ impl Judged {
 /// Method: our service with the refund of the original in it plays somebody else's, started by a shell.
 #[test]
 fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
-    if Service::of_this_run()?.is_some() {
-        // It would judge the judgement.
+    if is_about_others()? {
         return Ok(());
     }
     let binaries = binaries::built()?;
@@ -90,12 +103,29 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     Ok(())
 }
 
+/// Goal: a mark that overwrites an answer is found in somebody else's service too, in which the story knows of no place
+/// where the two meet. Method: as above, with that defect.
+#[test]
+fn a_late_mark_of_somebody_elses_service_is_told() -> Verdict {
+    if is_about_others()? {
+        return Ok(());
+    }
+    let binaries = binaries::built()?;
+    binaries::build_variant("concert-service/broken", "concert-service-broken")?;
+    let service = format!("PLANTED_DEFECT=late-published exec {}/concert-service-broken", binaries.display());
+    let target = tempfile::tempdir()?;
+    let story = "defects::outbox::a_late_mark_overwrites_no_success";
+    let judged = judged(&["--service", &service], &[story], target.path())?;
+    judged.fails_with(&["| BROKEN ", "outbox row 1 went from SUCCESS", "0 hold, 1 broken"]);
+    Ok(())
+}
+
 /// Goal: a service that starts and lacks a route of its contract breaks the stories that need it, and the route is
 /// named. Method: a server in Perl, which every Debian has, makes the table of the contract that is observed, lists no
 /// concert, and knows no other route.
 #[test]
 fn a_route_that_somebody_elses_service_lacks_is_told() -> Verdict {
-    if Service::of_this_run()?.is_some() {
+    if is_about_others()? {
         return Ok(());
     }
     let server = r#"
@@ -177,12 +207,12 @@ fn end(service: &mut Child) {
 /// one of the environment before listens at the address, and would break every law.
 #[test]
 fn a_service_that_is_started_by_hand_is_judged() -> Verdict {
-    if Service::of_this_run()?.is_some() {
+    if is_about_others()? {
         return Ok(());
     }
     let target = tempfile::tempdir()?;
     let [high, low] = [std::process::id() >> 8 & 0xff, std::process::id() & 0xff];
-    let at = format!("127.200.{high}.{low}:3999");
+    let at = format!("127.240.{high}.{low}:3999");
     let program = binaries::built()?.join("concert-service");
     let person = Person::watches(target.path().join("greenroom/service/variables.env"), program);
     let Judged { holds, table, said, .. } = judged(&["--service-address", &at], &STORIES, target.path())?;
@@ -197,7 +227,7 @@ fn a_service_that_is_started_by_hand_is_judged() -> Verdict {
 /// Method: a shell gives ours a port of its own choice.
 #[test]
 fn a_service_with_a_fixed_port_is_judged() -> Verdict {
-    if Service::of_this_run()?.is_some() {
+    if is_about_others()? {
         return Ok(());
     }
     let service = format!("PORT=3998 exec {}/concert-service", binaries::built()?.display());
@@ -212,10 +242,10 @@ fn a_service_with_a_fixed_port_is_judged() -> Verdict {
 }
 
 /// Goal: of a service that listens at every address of the machine, two never run at once.
-/// Method: ours, which Perl gives a socket that does, at a port that is in nobody's way.
+/// Method: ours, which Perl gives a socket that does, at a port that is in nobody's way; also where the caller says so.
 #[test]
 fn a_service_that_is_heard_everywhere_is_judged_one_story_after_the_other() -> Verdict {
-    if Service::of_this_run()?.is_some() {
+    if is_about_others()? {
         return Ok(());
     }
     let program = binaries::built()?.join("concert-service");
@@ -224,11 +254,13 @@ fn a_service_that_is_heard_everywhere_is_judged_one_story_after_the_other() -> V
         r#"$^F = 99; my $s = IO::Socket::INET->new(LocalAddr => $ARGV[0], Listen => 1) or die $!; exec $ARGV[1]"#;
     for (host, one_by_one) in [("0.0.0.0", true), ("127.0.0.1", false)] {
         let service = format!("exec perl -MIO::Socket::INET -e '{listens}' {host} {}", program.display());
-        let Judged { holds, table, said, asked } =
-            judged(&["--service", &service], &["payments::approved_payment"], target.path())?;
+        let arguments = ["--service", &service, "-j", "1", "--no-fail-fast"];
+        let Judged { holds, table, said, asked } = judged(&arguments, &["payments::approved_payment"], target.path())?;
         assert!(holds, "no law was broken: {table}\n{said}");
         assert_eq!(said.contains("the service listens at every address of this machine"), one_by_one, "{said}");
-        assert_eq!(asked.contains("--test-threads 1"), one_by_one, "{asked}");
+        assert_eq!(asked.contains(" 1 at once"), one_by_one, "{asked}");
+        let twice = ["-j", "--test-threads", "--no-fail-fast"].map(|name| asked.matches(name).count());
+        assert_eq!(twice, [1, 0, 1], "nextest takes an argument once: {asked}");
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What only the database tells: the state of the outbox, and who has a reservation.
 
+use std::time::Duration;
+
 use fixtures::concert::{Concert, ReservationId, SeatId, UserId};
 use fixtures::{Stage, StageError};
 use greenroom::scenario::{Verdict, eventually};
@@ -30,6 +32,21 @@ pub(crate) async fn an_attempt_has_failed(stage: &Stage<'_, Concert>) -> Verdict
         Err(error) => Err(error.to_string()),
     })
     .await?;
+    Ok(())
+}
+
+/// How long two are waited for that somebody else's service may keep from meeting.
+const MEETING_LIMIT: Duration = Duration::from_secs(10);
+
+/// Waits until two have met where the story wants them to. How somebody else's service lets them meet is its own affair,
+/// and it may never: the story then goes on without.
+pub(crate) async fn met(stage: &Stage<'_, Concert>, state: impl AsyncFnMut() -> Result<(), String>) -> Verdict {
+    let reached = eventually(state);
+    if stage.is_of_somebody_else() {
+        let _ = tokio::time::timeout(MEETING_LIMIT, reached).await;
+    } else {
+        reached.await?;
+    }
     Ok(())
 }
 

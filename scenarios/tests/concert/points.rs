@@ -3,10 +3,10 @@
 use fixtures::concert::{self, Concert, UserId};
 use fixtures::{Refusal, Stage};
 use greenroom::drive::burst;
-use greenroom::scenario::{Failure, Verdict, eventually};
+use greenroom::scenario::{Failure, Verdict};
 
 use crate::books;
-use crate::ledger::{both_balances, waiting_for_a_lock};
+use crate::ledger::{both_balances, met, waiting_for_a_lock};
 
 /// The user's row in both tables.
 const ROWS: &str = r#"SELECT u.id FROM "user" u JOIN balance b ON b."userId" = u.id WHERE u.id = $1 FOR UPDATE"#;
@@ -23,10 +23,8 @@ async fn at_once<R>(
     let mut lock = database.begin().await?;
     sqlx::query(ROWS).bind(user.0).execute(&mut *lock).await?;
     let all_wait = async {
-        eventually(async || match waiting_for_a_lock(&database).await {
+        met(stage, async || match waiting_for_a_lock(&database).await {
             Ok(waiting) if waiting >= times.into() => Ok(()),
-            // How many it lets into the database at once is its own affair.
-            Ok(1..) if stage.is_of_somebody_else() => Ok(()),
             Ok(waiting) => Err(format!("{waiting} of {times} wait for the user")),
             Err(error) => Err(error.to_string()),
         })

@@ -9,7 +9,7 @@ use super::{catches, event, law};
 use crate::answers::{approve, decline};
 use crate::books;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
-use crate::ledger::{outbox, waiting_for_a_lock};
+use crate::ledger::{met, outbox, waiting_for_a_lock};
 
 /// How a payment ends.
 #[derive(Clone, Copy)]
@@ -38,11 +38,10 @@ fn an_early_answer(adjustments: Adjustments<Concert>, end: End) -> Verdict {
             End::Approved => approve(stage, &held).await?,
             End::Declined => decline(stage, &held).await?,
         }
-        // The relay waits at the gate, and the answer for the relay, unless it has overtaken it. How somebody else's
-        // service lets the two meet is its own affair.
-        eventually(async || match (waiting_for_a_lock(&database).await, outbox(stage).await) {
+        // The relay waits at the gate, and the answer for the relay, unless it has overtaken it.
+        met(stage, async || match (waiting_for_a_lock(&database).await, outbox(stage).await) {
             (Ok(2..), Ok(_)) => Ok(()),
-            (Ok(_), Ok(rows)) if rows == [state] || stage.is_of_somebody_else() => Ok(()),
+            (Ok(_), Ok(rows)) if rows == [state] => Ok(()),
             other => Err(format!("the answer has not come: {other:?}")),
         })
         .await?;
