@@ -48,6 +48,9 @@ pub enum Impossible {
     /// Nothing would ever arrive.
     #[error("a throttle needs at least one byte per second; what lets nothing through is a blackhole")]
     NoBytes,
+    /// Nothing would be any later.
+    #[error("a delay needs at least one millisecond")]
+    NoDelay,
 }
 
 /// What a client's way to a part is like.
@@ -87,6 +90,7 @@ impl Conditions {
         match fault {
             Fault::Cut if flow != Flow::Both => return Err(Impossible::DirectedCut),
             Fault::Throttle { bytes_per_s: 0 } => return Err(Impossible::NoBytes),
+            Fault::Delay { ms: 0 } => return Err(Impossible::NoDelay),
             Fault::Cut => self.cut = true,
             Fault::Blackhole => self.each(flow, |way| way.blackhole = true),
             Fault::Delay { ms } => self.each(flow, |way| way.delay = Duration::from_millis(ms)),
@@ -179,5 +183,6 @@ mod tests {
         let refused = |fault, flow| Conditions::default().with(fault, flow).expect_err("impossible");
         assert_eq!(refused(Fault::Cut, Flow::Answers), Impossible::DirectedCut);
         assert_eq!(refused(Fault::Throttle { bytes_per_s: 0 }, Flow::Both), Impossible::NoBytes);
+        assert_eq!(refused(Fault::Delay { ms: 0 }, Flow::Answers), Impossible::NoDelay);
     }
 }

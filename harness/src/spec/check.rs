@@ -37,6 +37,8 @@ pub(super) fn fault(spec: &Spec) -> Option<Fault> {
         .or_else(|| programs_fault(spec))
         .or_else(|| ports_fault(spec))
         .or_else(|| paths_fault(spec))
+        .or_else(|| variables_fault(spec))
+        .or_else(|| absent_fault(spec))
         .or_else(|| observe_fault(spec))
 }
 
@@ -88,6 +90,8 @@ fn programs_fault(spec: &Spec) -> Option<Fault> {
             ("", "expected one of `binary`, `command` and `image`".to_owned())
         } else if program.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
             ("directory", "expected a `directory` that begins with `/`".to_owned())
+        } else if program.image.is_some() && program.directory.is_some() {
+            ("directory", "an image says itself which directory it runs in; expected no `directory`".to_owned())
         } else if program.instances == 0 {
             ("instances", "expected at least one instance".to_owned())
         } else {
@@ -142,6 +146,58 @@ fn paths_fault(spec: &Spec) -> Option<Fault> {
         }
         let is_described = spec.programs.iter().any(|program| program.name == *name);
         (!is_described).then(|| Fault::at(place, format!("no program {name:?} is described")))
+    })
+}
+
+/// Names that a shell cannot set, so that a file of variables would run them as commands.
+fn variables_fault(spec: &Spec) -> Option<Fault> {
+    let shared = spec.variables.keys().map(|name| ("variables".to_owned(), name));
+    let own = spec.programs.iter().enumerate().flat_map(|(index, program)| {
+        program.variables.keys().map(move |name| (format!("programs.{index}.variables"), name))
+    });
+    shared.chain(own).find_map(|(place, name)| {
+        let is_name =
+            name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(char::is_numeric);
+        let message = || format!("variable {name:?}: expected letters, digits and `_`, and no digit at first");
+        (name.is_empty() || !is_name).then(|| Fault::at(place, message()))
+    })
+}
+
+/// What is asked of a part that is not described.
+fn absent_fault(spec: &Spec) -> Option<Fault> {
+    let (settle, observe) = (&spec.settle, &spec.observe);
+    if spec.postgres.is_none() {
+        let asked = [
+            ("settle.empty", !settle.empty.is_empty()),
+            ("observe.tables", !observe.tables.is_empty()),
+            ("observe.history", !observe.history.is_empty()),
+        ];
+        if let Some((place, _)) = asked.into_iter().find(|(_, is_asked)| *is_asked) {
+            return Some(Fault::at(place, format!("`{place}` is about a database, and no [postgres] is described")));
+        }
+    }
+    if spec.kafka.is_none() && !settle.consumers.is_empty() {
+        let message = "`settle.consumers` is about topics, and no [kafka] is described";
+        return Some(Fault::at("settle.consumers", message));
+    }
+    if !observe.history.is_empty() && !spec.programs.iter().any(|program| program.under_test) {
+        let message = "`observe.history` is recorded once the program with `under_test = true` has made its tables, and \
+                       no program has that";
+        return Some(Fault::at("observe.history", message));
+    }
+    spec.audit.expected.iter().enumerate().find_map(|(index, expected)| {
+        let part = expected.part.as_str();
+        let stands_for = |program: &ProgramSpec| {
+            program.name == part || (0..program.instances).any(|instance| instance_name(program, instance) == part)
+        };
+        let is_described = match part {
+            "postgres" => spec.postgres.is_some(),
+            "redis" => spec.redis.is_some(),
+            _ if part == BROKERS || link::is_broker(part) => spec.kafka.is_some(),
+            _ => spec.programs.iter().any(stands_for),
+        };
+        let message = || format!("no part {part:?} is described");
+        (!is_described).then(|| Fault::at(format!("audit.expected.{index}.part"), message()))
     })
 }
 

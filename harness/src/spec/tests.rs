@@ -85,9 +85,15 @@ fn what_is_observed_has_a_meaning() {
     let told = |text: &str| complaint(&format!("name = \"x\"\n{text}\n"));
     insta::assert_snapshot!(told("[observe]\npatterns = [\"a-{a}\", \"{a}{b}\"]"), @r#"wrong description environment.toml:3:22: pattern "{a}{b}": expected a text between two ids, which says where the first ends"#);
     insta::assert_snapshot!(told("[observe]\npatterns = [\"\"]"), @r#"wrong description environment.toml:3:13: pattern "": expected at least one `{kind of id}`"#);
-    insta::assert_snapshot!(told("[observe]\ntables = [\"goods\"]\nunordered = [\"good\"]"), @r#"wrong description environment.toml:4:14: table "good" is not among `tables`"#);
+    insta::assert_snapshot!(told("[postgres]\ndatabase = \"x\"\n[observe]\ntables = [\"goods\"]\nunordered = [\"good\"]"), @r#"wrong description environment.toml:6:14: table "good" is not among `tables`"#);
     insta::assert_snapshot!(told("[observe]\nstories = [\"event\"]\npatterns = [\"of-{order}\"]"), @r#"wrong description environment.toml:3:12: "event" is no kind of id; those that `ids` and `patterns` name: order"#);
     insta::assert_snapshot!(told("[observe.journals]\nbank = \"/journal\""), @r#"wrong description environment.toml:3:8: no program "bank" is described"#);
+    insta::assert_snapshot!(told("[observe]\ntables = [\"goods\"]"), @r#"wrong description environment.toml:3:10: `observe.tables` is about a database, and no [postgres] is described"#);
+    insta::assert_snapshot!(told("[settle.empty]\n\"goods waiting\" = \"SELECT 0\""), @r#"wrong description environment.toml:2:1: `settle.empty` is about a database, and no [postgres] is described"#);
+    insta::assert_snapshot!(told("[settle]\nconsumers = [{ group = \"g\", topics = [] }]"), @r#"wrong description environment.toml:3:13: `settle.consumers` is about topics, and no [kafka] is described"#);
+    insta::assert_snapshot!(told("[postgres]\ndatabase = \"x\"\n[[programs]]\nname = \"shop\"\nbinary = \"shop\"\nport = 3000\n[observe]\nhistory = [{ table = \"t\", key = \"id\", column = \"c\" }]"), @r#"wrong description environment.toml:9:11: `observe.history` is recorded once the program with `under_test = true` has made its tables, and no program has that"#);
+    insta::assert_snapshot!(told("[[audit.expected]]\npart = \"redis\"\ntext = \"x\"\nreason = \"y\""), @r#"wrong description environment.toml:3:8: no part "redis" is described"#);
+    insta::assert_snapshot!(told("[variables]\n\"spring.kafka.url\" = \"x\""), @r#"wrong description environment.toml:2:1: variable "spring.kafka.url": expected letters, digits and `_`, and no digit at first"#);
     insta::assert_snapshot!(told("[settle]\nidle = [{ program = \"bank\", path = \"status\" }]"), @r#"wrong description environment.toml:3:9: program "bank": "status" is no path that begins with `/`"#);
 }
 

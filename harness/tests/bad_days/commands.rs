@@ -142,7 +142,23 @@ fn only_our_own_env_file_is_replaced() {
         assert!(started.status.success(), "{}", said(&started));
         let text = std::fs::read_to_string(&file).expect("the file");
         assert!(text.lines().skip(1).all(|line| line.contains('=')) && text.starts_with("# "), "{text}");
-        assert!(greenroom(&stand, &["test-env", "down", "--all"], &[]).status.success());
+        // A script takes the id from the output, which is nothing else.
+        let id = String::from_utf8(started.stdout).expect("an id");
+        let ended = greenroom(&stand, &["test-env", "down", id.trim_end()], &[]);
+        assert!(ended.status.success(), "{id:?}: {}", said(&ended));
+    }
+}
+
+/// Goal: what contradicts itself starts nothing.
+#[test]
+fn infrastructure_has_no_place_for_a_service() {
+    let stand = Stand::new();
+    let path = description(&stand, REDIS_ONLY);
+    for service in [["--service", "true"], ["--service-image", "shop:1"]] {
+        let up = ["test-env", "up", "--only", "infrastructure", "--description", &path];
+        let refused = greenroom(&stand, &[&up[..], &service].concat(), &[]);
+        assert!(!refused.status.success());
+        assert!(said(&refused).contains("cannot be used with"), "{}", said(&refused));
     }
 }
 
