@@ -227,7 +227,8 @@ pub struct ProgramSpec {
     /// The image of a container that it runs in, by the image's own command; needs the runtime `docker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Absolute path of the directory that it runs in; where absent, an empty one that goes with the environment.
+    /// Absolute path of the directory that it runs in; where absent, an empty one that goes with the environment. An
+    /// image says its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
     /// HTTP port of the first instance; further ones take consecutive ports.

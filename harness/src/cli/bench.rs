@@ -270,6 +270,7 @@ fn infrastructure(spec: Spec) -> Spec {
         variables: Default::default(),
         settle: Default::default(),
         observe: Default::default(),
+        audit: Default::default(),
         ..spec
     }
 }

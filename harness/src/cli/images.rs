@@ -25,7 +25,8 @@ Examples:
   cargo xtask images build --base greenroom-base:trixie
   cargo xtask images list")]
 pub(crate) enum Images {
-    /// Build those that are missing or over another base, over a base image with glibc (any Debian, Ubuntu or Fedora).
+    /// Build those that are missing, or over another base or by another Dockerfile, over a base image with glibc (any
+    /// Debian, Ubuntu or Fedora).
     Build {
         /// The base, instead of the one that `docker/images.toml` names.
         #[arg(long, value_name = "IMAGE")]

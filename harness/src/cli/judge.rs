@@ -89,7 +89,11 @@ impl Judge {
             say("the service listens at every address of this machine, so one story is told after the other");
         }
         if is_heard_everywhere || self.service_address.is_some() || self.service_port.is_some() {
-            // Two of it would be in each other's way. No argument, so that those of the user do not contradict it.
+            ensure!(
+                !asks_for_several(&self.arguments),
+                "two of this service would be in each other's way, so one story is told after the other: leave out `-j`"
+            );
+            // No argument: nextest takes it once, and `-j 1` may be there.
             stories.env("NEXTEST_TEST_THREADS", "1");
         }
         // A snapshot shows our own columns too; of somebody else's service the plain assertions speak.
@@ -130,8 +134,39 @@ impl Judge {
     }
 }
 
+/// Whether nextest is asked for more than one test at a time.
+fn asks_for_several(arguments: &[String]) -> bool {
+    let mut arguments = arguments.iter().map(String::as_str).take_while(|argument| *argument != "--");
+    while let Some(argument) = arguments.next() {
+        let number = match argument {
+            "-j" | "--test-threads" | "--jobs" => arguments.next(),
+            _ => ["--test-threads=", "--jobs=", "-j"].iter().find_map(|name| argument.strip_prefix(name)),
+        };
+        if number.is_some_and(|number| number.trim_start_matches('=') != "1") {
+            return true;
+        }
+    }
+    false
+}
+
 /// Says by the exit code whether a program of the environment that this runs in listens at every address.
 pub(crate) fn is_heard_everywhere() -> anyhow::Result<ExitCode> {
     let environment = std::env::var(ENVIRONMENT_VARIABLE).context("this does not run in an environment")?;
     Ok(ExitCode::from(if elsewhere::is_heard_everywhere(&environment)? { HEARD_EVERYWHERE } else { 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_one_at_a_time_is_noticed_in_every_form() {
+        let several = |text: &str| asks_for_several(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        for one in ["-E test(paid)", "-j 1", "-j1", "-j=1", "--test-threads=1 -E test(paid)", "-E test(paid) -- -j 4"] {
+            assert!(!several(one), "{one}");
+        }
+        for four in ["-j 4", "-j4", "-E test(paid) --test-threads 4", "--jobs=4", "-j num-cpus"] {
+            assert!(several(four), "{four}");
+        }
+    }
 }

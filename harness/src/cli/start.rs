@@ -48,8 +48,8 @@ Examples:
 pub(crate) struct Up {
     #[command(flatten)]
     wanted: Wanted,
-    /// Leave it running in the background and print its id; `down` ends it. So does a logout that takes your files in memory away
-    /// (systemd's `RemoveIPC`): let GREENROOM_STATE name a directory on a disk then.
+    /// Leave it running in the background and print its id; `down` ends it. So does a logout that takes your files in
+    /// memory away (systemd's `RemoveIPC`): let GREENROOM_STATE name a directory on a disk then.
     #[arg(long)]
     detach: bool,
     /// Write the environment's variables to this file, a line `NAME=value` each.

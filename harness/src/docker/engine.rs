@@ -27,11 +27,12 @@ use super::container::{
 };
 use super::error::{API_MIN, EngineError, failed, missing_or_failed, unreachable};
 use super::host::{Listens, host, told};
+use super::images::Recipe;
 use crate::supervisor::state::short_hash;
 
 /// The argument of every Dockerfile of ours that names the base.
 const BASE_ARGUMENT: &str = "BASE_IMAGE";
-/// Bears the base that an image was built over, and a hash of its Dockerfile.
+/// Bears the [`Recipe`] that an image was built by.
 const BASE_LABEL: &str = "greenroom.base";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
@@ -164,14 +165,13 @@ impl Engine {
     pub async fn has_built(&self, image: &str, base: &str, dockerfile: &str) -> Result<bool, EngineError> {
         let labels = self.inspect(image).await?.and_then(|found| found.config?.labels);
         let recipe = self.recipe(base, dockerfile).await?;
-        Ok(labels.is_some_and(|labels| labels.get(BASE_LABEL) == Some(&recipe)))
+        Ok(labels.is_some_and(|labels| labels.get(BASE_LABEL).is_some_and(|label| recipe.made(label))))
     }
 
-    /// What an image is built by, apart from what lies in it: a base that is made anew keeps its name and not its id. One
-    /// that is still in its registry has a name only.
-    pub(super) async fn recipe(&self, base: &str, dockerfile: &str) -> Result<String, EngineError> {
-        let base = self.inspect(base).await?.and_then(|found| found.id).unwrap_or_else(|| base.to_owned());
-        Ok(format!("{base} {}", short_hash(OsStr::new(dockerfile))))
+    /// What an image would be built by.
+    pub(super) async fn recipe(&self, base: &str, dockerfile: &str) -> Result<Recipe, EngineError> {
+        let base_id = self.inspect(base).await?.and_then(|found| found.id);
+        Ok(Recipe { base: base.to_owned(), dockerfile: short_hash(OsStr::new(dockerfile)), base_id })
     }
 
     /// What the engine knows of an image, if there is one.

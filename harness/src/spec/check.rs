@@ -149,10 +149,12 @@ fn paths_fault(spec: &Spec) -> Option<Fault> {
     })
 }
 
-/// Names that a shell cannot set, so that a file of variables would run them as commands.
+/// Names that a shell cannot set, where variables are written to a file for one: it would run them as commands.
 fn variables_fault(spec: &Spec) -> Option<Fault> {
     let shared = spec.variables.keys().map(|name| ("variables".to_owned(), name));
-    let own = spec.programs.iter().enumerate().flat_map(|(index, program)| {
+    // Of a program, those are written whose place somebody else's service can take.
+    let with_contract = spec.programs.iter().enumerate().filter(|(_, program)| program.contract.is_some());
+    let own = with_contract.flat_map(|(index, program)| {
         program.variables.keys().map(move |name| (format!("programs.{index}.variables"), name))
     });
     shared.chain(own).find_map(|(place, name)| {
@@ -193,12 +195,19 @@ fn absent_fault(spec: &Spec) -> Option<Fault> {
         let is_described = match part {
             "postgres" => spec.postgres.is_some(),
             "redis" => spec.redis.is_some(),
-            _ if part == BROKERS || link::is_broker(part) => spec.kafka.is_some(),
+            BROKERS => spec.kafka.is_some(),
+            _ if link::is_broker(part) => is_among_brokers(spec, part),
             _ => spec.programs.iter().any(stands_for),
         };
         let message = || format!("no part {part:?} is described");
         (!is_described).then(|| Fault::at(format!("audit.expected.{index}.part"), message()))
     })
+}
+
+fn is_among_brokers(spec: &Spec, part: &str) -> bool {
+    let id = part.strip_prefix("kafka-").and_then(|id| id.parse::<u16>().ok());
+    let brokers = spec.kafka.as_ref().map_or(0, |kafka| kafka.brokers);
+    id.is_some_and(|id| (1..=brokers).contains(&id))
 }
 
 fn observe_fault(spec: &Spec) -> Option<Fault> {

@@ -6,7 +6,7 @@ use greenroom::scenario::Verdict;
 
 use crate::answers::decline;
 use crate::books;
-use crate::ledger::{holders, met, outbox, outbox_is, waiting_for_a_lock};
+use crate::ledger::{BEHIND_A_LOCK, holders, met, outbox, outbox_is, waiting_for_a_lock};
 use crate::sales::POINTS;
 
 /// Goal: a user can be deleted whatever happens to its seats meanwhile, and leaves every seat free that was not sold.
@@ -70,7 +70,7 @@ async fn deleted_while(stage: &Stage<'_, Concert>, user: UserId, meanwhile: impl
 /// Waits until so many sessions of the database wait.
 async fn wait_for_a_lock(stage: &Stage<'_, Concert>, sessions: i64) -> Verdict {
     let database = stage.database().await?;
-    met(stage, async || match waiting_for_a_lock(&database).await {
+    met(stage, BEHIND_A_LOCK, async || match waiting_for_a_lock(&database).await {
         Ok(waiting) if waiting == sessions => Ok(()),
         other => Err(format!("{sessions} should wait for a lock: {other:?}")),
     })

@@ -24,10 +24,15 @@ const STORIES: [&str; 4] = [
 
 /// Whether this run is about somebody else's service: a story about our own programs is listed then, and says nothing.
 pub(crate) fn is_about_others() -> Result<bool, Failure> {
+    is_skipped_for_others("it is about our own programs")
+}
+
+/// Whether this run is about somebody else's service, which a story cannot ask for this reason: it is listed then.
+pub(crate) fn is_skipped_for_others(reason: &str) -> Result<bool, Failure> {
     let is_about_others = Service::of_this_run()?.is_some();
     if is_about_others {
         let test = thread::current().name().unwrap_or("a story").to_owned();
-        Judgement::of(&test, Ruling::Skipped, "it is about our own programs").write()?;
+        Judgement::of(&test, Ruling::Skipped, reason).write()?;
     }
     Ok(is_about_others)
 }
@@ -259,8 +264,8 @@ fn a_service_that_is_heard_everywhere_is_judged_one_story_after_the_other() -> V
         assert!(holds, "no law was broken: {table}\n{said}");
         assert_eq!(said.contains("the service listens at every address of this machine"), one_by_one, "{said}");
         assert_eq!(asked.contains(" 1 at once"), one_by_one, "{asked}");
-        let twice = ["-j", "--test-threads", "--no-fail-fast"].map(|name| asked.matches(name).count());
-        assert_eq!(twice, [1, 0, 1], "nextest takes an argument once: {asked}");
+        let times = ["-j", "--test-threads", "--no-fail-fast"].map(|name| asked.matches(name).count());
+        assert_eq!(times, [1, 0, 1], "nextest takes an argument once: {asked}");
     }
     Ok(())
 }

@@ -6,6 +6,11 @@ use fixtures::concert::{Concert, ReservationId, SeatId, UserId};
 use fixtures::{Stage, StageError};
 use greenroom::scenario::{Verdict, eventually};
 
+/// How long somebody else's service is held up by a lock of the story's: it may give up what waits for longer.
+pub(crate) const BEHIND_A_LOCK: Duration = Duration::from_secs(2);
+/// How long an answer may take on its way to somebody else's service, on a busy machine too.
+pub(crate) const ON_ITS_WAY: Duration = Duration::from_secs(30);
+
 /// The states of all outbox rows, in order of their ids.
 pub(crate) async fn outbox(stage: &Stage<'_, Concert>) -> Result<Vec<String>, StageError> {
     let database = stage.database().await?;
@@ -35,15 +40,16 @@ pub(crate) async fn an_attempt_has_failed(stage: &Stage<'_, Concert>) -> Verdict
     Ok(())
 }
 
-/// How long two are waited for that somebody else's service may keep from meeting.
-const MEETING_LIMIT: Duration = Duration::from_secs(10);
-
 /// Waits until two have met where the story wants them to. How somebody else's service lets them meet is its own affair,
-/// and it may never: the story then goes on without.
-pub(crate) async fn met(stage: &Stage<'_, Concert>, state: impl AsyncFnMut() -> Result<(), String>) -> Verdict {
+/// and it may never: the story then goes on without after `limit`.
+pub(crate) async fn met(
+    stage: &Stage<'_, Concert>,
+    limit: Duration,
+    state: impl AsyncFnMut() -> Result<(), String>,
+) -> Verdict {
     let reached = eventually(state);
     if stage.is_of_somebody_else() {
-        let _ = tokio::time::timeout(MEETING_LIMIT, reached).await;
+        let _ = tokio::time::timeout(limit, reached).await;
     } else {
         reached.await?;
     }

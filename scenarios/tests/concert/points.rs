@@ -6,7 +6,7 @@ use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict};
 
 use crate::books;
-use crate::ledger::{both_balances, met, waiting_for_a_lock};
+use crate::ledger::{BEHIND_A_LOCK, both_balances, met, waiting_for_a_lock};
 
 /// The user's row in both tables.
 const ROWS: &str = r#"SELECT u.id FROM "user" u JOIN balance b ON b."userId" = u.id WHERE u.id = $1 FOR UPDATE"#;
@@ -23,7 +23,7 @@ async fn at_once<R>(
     let mut lock = database.begin().await?;
     sqlx::query(ROWS).bind(user.0).execute(&mut *lock).await?;
     let all_wait = async {
-        met(stage, async || match waiting_for_a_lock(&database).await {
+        met(stage, BEHIND_A_LOCK, async || match waiting_for_a_lock(&database).await {
             Ok(waiting) if waiting >= times.into() => Ok(()),
             Ok(waiting) => Err(format!("{waiting} of {times} wait for the user")),
             Err(error) => Err(error.to_string()),

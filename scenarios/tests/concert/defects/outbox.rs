@@ -9,7 +9,7 @@ use super::{catches, event, law};
 use crate::answers::{approve, decline};
 use crate::books;
 use crate::gate::{CHANGE_OF_STATUS, Gate};
-use crate::ledger::{met, outbox, waiting_for_a_lock};
+use crate::ledger::{ON_ITS_WAY, met, outbox, waiting_for_a_lock};
 
 /// How a payment ends.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ fn an_early_answer(adjustments: Adjustments<Concert>, end: End) -> Verdict {
             End::Declined => decline(stage, &held).await?,
         }
         // The relay waits at the gate, and the answer for the relay, unless it has overtaken it.
-        met(stage, async || match (waiting_for_a_lock(&database).await, outbox(stage).await) {
+        met(stage, ON_ITS_WAY, async || match (waiting_for_a_lock(&database).await, outbox(stage).await) {
             (Ok(2..), Ok(_)) => Ok(()),
             (Ok(_), Ok(rows)) if rows == [state] => Ok(()),
             other => Err(format!("the answer has not come: {other:?}")),
