@@ -144,6 +144,13 @@ pub fn remove(stored: &Path, since: SystemTime) -> Result<bool, PrepareError> {
     Store::open()?.remove(stored, since)
 }
 
+/// The mode that lets others read and run what its owner can: a part may run as another user, and the umask may be
+/// narrow.
+pub(crate) fn open_mode(mode: u32) -> u32 {
+    let own = mode & 0o500;
+    (mode & 0o777) | own >> 3 | own >> 6
+}
+
 /// Tells of steps.
 struct Reporter<'a> {
     progress: &'a mut dyn FnMut(Progress),

@@ -8,11 +8,18 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, access};
 
 /// Set by `cargo xtask`, which has built them already.
 pub const BINARIES_VARIABLE: &str = "GREENROOM_BINARIES";
 /// The harness's own binary.
 pub const GREENROOM: &str = "greenroom";
+
+/// Whether this is a file that may be executed.
+#[must_use]
+pub fn is_program(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
 
 /// Why there are no binaries to run.
 #[derive(Clone, Debug, thiserror::Error)]

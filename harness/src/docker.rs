@@ -17,6 +17,7 @@ mod error;
 mod host;
 pub mod images;
 pub mod pinned;
+mod recipe;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};

@@ -282,7 +282,12 @@ impl Links {
 
 /// Whether a name is that of one broker.
 pub(crate) fn is_broker(name: &str) -> bool {
-    name.strip_prefix("kafka-").is_some_and(|id| id.parse::<u16>().is_ok())
+    broker_id(name).is_some()
+}
+
+/// The id of the broker of this name.
+pub(crate) fn broker_id(name: &str) -> Option<u16> {
+    name.strip_prefix("kafka-")?.parse().ok()
 }
 
 impl Route {

@@ -23,7 +23,7 @@ use crate::docker::images::Image;
 use crate::link::PlannedLink;
 use crate::spec::{Layout, Links, ProgramSpec, Spec, meaningless};
 use crate::toolchain::Toolchain;
-pub(crate) use part::CONTROLLER_PORT_OFFSET;
+pub(crate) use part::{CONTROLLER_PORT_OFFSET, is_instance_of};
 use template::Names;
 
 /// Name of the part that brokers of one process are.

@@ -61,6 +61,12 @@ impl Judgement {
         Self { ruling, law: test.replace("::", ": ").replace('_', " "), evidence: evidence.into() }
     }
 
+    /// Of the story that this thread tells: a test's thread bears its name.
+    #[must_use]
+    pub fn of_this_test(ruling: Ruling, evidence: impl Into<String>) -> Self {
+        Self::of(std::thread::current().name().unwrap_or("a story"), ruling, evidence)
+    }
+
     /// Writes it down where this run wants it; nothing is written where no run does.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ fn test(arguments: &[String]) -> Result<(), Failed> {
     let nextest = nextest()?;
     let (runtime, arguments) = runtime(arguments)?;
     let runtime = runtime.or_else(|| std::env::var(RUNTIME_VARIABLE).ok());
-    let (service, arguments) = of_the_service(arguments);
+    let (service, arguments) = of_the_service(&arguments);
     if !service.is_empty() {
         let judge = ["judge", "--nextest"].map(str::to_owned).into_iter().chain([nextest.display().to_string()]);
         return greenroom(&judge.chain(service).chain(arguments).collect::<Vec<_>>(), runtime.as_deref(), &[]);
@@ -134,15 +134,8 @@ fn stories_at_once() -> usize {
 
 /// What environments shall run as, where the arguments say it, and the other arguments.
 fn runtime(arguments: &[String]) -> Result<(Option<String>, Vec<String>), Failed> {
-    let (mut runtime, mut others) = (None, Vec::new());
-    let mut arguments = arguments.iter().cloned();
-    while let Some(argument) = arguments.next() {
-        match argument.strip_prefix("--runtime") {
-            Some("") => runtime = Some(arguments.next().unwrap_or_default()),
-            Some(value) if value.starts_with('=') => runtime = Some(value[1..].to_owned()),
-            _ => others.push(argument),
-        }
-    }
+    let (said, others) = apart(arguments, &["--runtime"]);
+    let runtime = said.into_iter().last().map(|(_, value)| value.unwrap_or_default());
     match runtime.as_deref() {
         None | Some("process" | "docker") => Ok((runtime, others)),
         Some(other) => Err(Failed::Because(format!("--runtime {other}: expected `process` or `docker`"))),
@@ -150,23 +143,31 @@ fn runtime(arguments: &[String]) -> Result<(Option<String>, Vec<String>), Failed
 }
 
 /// What the arguments say of a service in the place of ours, wherever they say it, and the other arguments.
-fn of_the_service(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
-    let (mut service, mut others) = (Vec::new(), Vec::new());
-    let mut arguments = arguments.into_iter();
+fn of_the_service(arguments: &[String]) -> (Vec<String>, Vec<String>) {
+    // What follows is the tests' own.
+    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+    let (said, mut others) = apart(&arguments[..end], &SERVICE_OPTIONS);
+    others.extend_from_slice(&arguments[end..]);
+    let said = said.into_iter().map(|(name, value)| value.map_or(name.clone(), |value| format!("{name}={value}")));
+    (said.collect(), others)
+}
+
+/// The options of these names with their values, where they have one, and the other arguments.
+fn apart(arguments: &[String], names: &[&str]) -> (Vec<(String, Option<String>)>, Vec<String>) {
+    let (mut taken, mut others) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.iter().cloned();
     while let Some(argument) = arguments.next() {
-        let is_nextests_rest = argument == "--";
-        if SERVICE_OPTIONS.contains(&argument.split('=').next().unwrap_or("")) {
-            let value = if argument.contains('=') { None } else { arguments.next() };
-            service.push(argument);
-            service.extend(value);
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (argument.as_str(), None),
+        };
+        if names.contains(&name) {
+            taken.push((name.to_owned(), value.or_else(|| arguments.next())));
         } else {
             others.push(argument);
         }
-        if is_nextests_rest {
-            others.extend(arguments.by_ref());
-        }
     }
-    (service, others)
+    (taken, others)
 }
 
 fn lint() -> Result<(), Failed> {

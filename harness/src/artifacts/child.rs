@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::unistd::{AccessFlags, access};
-
 use super::PrepareError;
 use super::error::at;
 use crate::attempts::look_until;
+use crate::binaries::is_program;
 use crate::node::LOCALE;
 use crate::parent_death::end_with_parent;
 
@@ -97,8 +96,7 @@ pub(super) fn command(program: &Path) -> Command {
 /// A program on the `PATH`.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    let may_run = |candidate: &PathBuf| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok();
-    env::split_paths(&path).map(|directory| directory.join(name)).find(may_run)
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| is_program(candidate))
 }
 
 /// Empties a log, so that an error shows this run's output only.

@@ -12,7 +12,7 @@ use super::child::{self, Program};
 use super::error::at;
 use super::maven::{Jars, pinned, pinned_hash};
 use super::store::{Key, Store};
-use super::{PrepareError, Reporter};
+use super::{PrepareError, Reporter, open_mode};
 use crate::toolchain::{Postgres, UNPRIVILEGED_ID};
 
 /// The data directory's properties. The collation is PostgreSQL's own, so that text sorts by code point on every
@@ -70,14 +70,13 @@ fn unpack(jar: &Path, home: &Path) -> Result<(), PrepareError> {
     open_tree(home)
 }
 
-/// Lets others read and run what its owner can: the server may run as another user, and the umask may be narrow.
+/// Gives all of a tree its [`open_mode`].
 fn open_tree(path: &Path) -> Result<(), PrepareError> {
     let data = fs::symlink_metadata(path).map_err(at("read", path))?;
     if data.is_symlink() {
         return Ok(());
     }
-    let own = data.permissions().mode() & 0o500;
-    let mode = (data.permissions().mode() & 0o777) | own >> 3 | own >> 6;
+    let mode = open_mode(data.permissions().mode());
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("set the mode of", path))?;
     if data.is_dir() {
         for entry in fs::read_dir(path).map_err(at("read", path))? {

@@ -13,7 +13,6 @@ use greenroom::docker::{Engine, EngineError};
 use greenroom::plan::Runtime;
 use greenroom::report::Problem;
 use greenroom::supervisor::state::Workspace;
-use nix::unistd::{AccessFlags, access};
 
 use super::start::prepare;
 use super::{answer, block_on, say};
@@ -96,9 +95,8 @@ fn program(name: &str, base: Option<String>) -> anyhow::Result<()> {
 /// The programs that are built.
 fn programs(directory: &Path) -> anyhow::Result<Vec<String>> {
     let entries = std::fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
-    let is_program =
-        |path: &Path| path.is_file() && path.extension().is_none() && access(path, AccessFlags::X_OK).is_ok();
-    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| is_program(path));
+    let paths = entries.flatten().map(|entry| entry.path());
+    let paths = paths.filter(|path| path.extension().is_none() && binaries::is_program(path));
     let mut names: Vec<_> = paths.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
     names.sort();
     Ok(names)

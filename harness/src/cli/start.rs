@@ -21,7 +21,6 @@ use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
 use greenroom::supervisor::state::Workspace;
 use greenroom::toolchain::Toolchain;
-use nix::unistd::AccessFlags;
 
 use super::wanted::Wanted;
 use super::{EndRequests, answer, block_on, say};
@@ -328,8 +327,7 @@ fn find_program(name: &str) -> Result<PathBuf, (u8, String)> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).map(|directory| directory.join(name)).collect()
     };
-    let runs = |path: &&PathBuf| path.is_file() && nix::unistd::access(*path, AccessFlags::X_OK).is_ok();
-    if let Some(program) = candidates.iter().find(runs) {
+    if let Some(program) = candidates.iter().find(|path| binaries::is_program(path)) {
         return Ok(program.clone());
     }
     match candidates.iter().find(|path| path.is_file()) {

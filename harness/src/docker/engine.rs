@@ -27,7 +27,7 @@ use super::container::{
 };
 use super::error::{API_MIN, EngineError, failed, missing_or_failed, unreachable};
 use super::host::{Listens, host, told};
-use super::images::Recipe;
+use super::recipe::Recipe;
 use crate::supervisor::state::short_hash;
 
 /// The argument of every Dockerfile of ours that names the base.
@@ -183,25 +183,24 @@ impl Engine {
         }
     }
 
-    /// Builds an image over a base from a context, a tar archive with a `Dockerfile` that reads these arguments and
-    /// [`BASE_ARGUMENT`], and notes its `recipe`; `step` hears what the engine says.
+    /// Builds an image by its recipe from a context, a tar archive with a `Dockerfile` that reads these arguments and
+    /// [`BASE_ARGUMENT`]; `step` hears what the engine says.
     ///
     /// # Errors
     /// The context cannot be read, or a step failed.
     pub(super) async fn build(
         &self,
         image: &str,
-        base: &str,
-        recipe: String,
+        recipe: &Recipe,
         mut arguments: HashMap<String, String>,
         context: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         mut step: impl FnMut(&str),
     ) -> Result<(), EngineError> {
-        arguments.insert(BASE_ARGUMENT.to_owned(), base.to_owned());
+        arguments.insert(BASE_ARGUMENT.to_owned(), recipe.base.clone());
         let options = BuildImageOptions {
             dockerfile: "Dockerfile".to_owned(),
             t: Some(image.to_owned()),
-            labels: Some(HashMap::from([(BASE_LABEL.to_owned(), recipe)])),
+            labels: Some(HashMap::from([(BASE_LABEL.to_owned(), recipe.to_string())])),
             buildargs: Some(arguments),
             rm: true,
             forcerm: true,

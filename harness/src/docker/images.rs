@@ -5,7 +5,6 @@
 //! its label.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Engine, EngineError};
+use crate::artifacts::open_mode;
 use crate::supervisor::state::short_hash;
 use crate::toolchain::Toolchain;
 
@@ -86,7 +86,7 @@ impl Image {
         arguments: &[(&str, &str)],
         step: impl FnMut(&str),
     ) -> Result<(), EngineError> {
-        let recipe = engine.recipe(base, dockerfile).await?.to_string();
+        let recipe = engine.recipe(base, dockerfile).await?;
         let (chunks, context) = mpsc::channel(4);
         let (contents, dockerfile) = (self.contents.clone(), dockerfile.to_owned());
         tokio::task::spawn_blocking(move || {
@@ -97,35 +97,7 @@ impl Image {
         });
         let context = futures_util::stream::unfold(context, async |mut context| Some((context.recv().await?, context)));
         let arguments = arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        engine.build(&self.name, base, recipe, arguments, context, step).await
-    }
-}
-
-/// What an image is built by, apart from what lies in it.
-pub(super) struct Recipe {
-    /// The base's name.
-    pub(super) base: String,
-    /// A hash of the Dockerfile.
-    pub(super) dockerfile: String,
-    /// The base's id, by which one that was made anew is told from the one before; unknown as long as it is in its
-    /// registry only.
-    pub(super) base_id: Option<String>,
-}
-
-impl Recipe {
-    /// Whether the image that bears this label was built by it.
-    pub(super) fn made(&self, label: &str) -> bool {
-        let mut words = label.split(' ');
-        let same = (words.next(), words.next()) == (Some(&*self.base), Some(&*self.dockerfile));
-        let other_base = words.next().zip(self.base_id.as_deref()).is_some_and(|(then, now)| then != now);
-        same && !other_base
-    }
-}
-
-impl fmt::Display for Recipe {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.base, self.dockerfile)?;
-        self.base_id.iter().try_for_each(|id| write!(formatter, " {id}"))
+        engine.build(&self.name, &recipe, arguments, context, step).await
     }
 }
 
@@ -155,7 +127,6 @@ fn archive(contents: &[PathBuf], dockerfile: &str, to: impl Write) -> io::Result
 }
 
 /// Adds a file, or a directory and all in it. A link is followed: what a distribution keeps in `/etc` is needed too.
-/// Others may read and run what its owner can: a part runs as another user, and the umask may have been narrow here.
 fn add<W: Write>(tar: &mut tar::Builder<W>, path: &Path) -> io::Result<()> {
     // It does not say itself which one it is about.
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -166,8 +137,7 @@ fn add<W: Write>(tar: &mut tar::Builder<W>, path: &Path) -> io::Result<()> {
     };
     let inside = Path::new("contents").join(path.strip_prefix("/").unwrap_or(path));
     let mut header = tar::Header::new_gnu();
-    let own = metadata.permissions().mode() & 0o500;
-    header.set_mode((metadata.permissions().mode() & 0o777) | own >> 3 | own >> 6);
+    header.set_mode(open_mode(metadata.permissions().mode()));
     // A class archive is valid for jars of this age only.
     header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or_default());
     if !metadata.is_dir() {
@@ -209,27 +179,6 @@ mod tests {
         let names: Vec<_> = files.map(|entry| entry.path().expect("it has a path").into_owned()).collect();
         let inside = Path::new("contents").join(jdk.strip_prefix("/").expect("it is absolute"));
         assert_eq!(names, [PathBuf::from("Dockerfile"), inside.join("bin/java"), inside.join("conf/security")]);
-    }
-
-    #[test]
-    fn a_base_that_was_made_anew_makes_another_image() {
-        let recipe = |base: &str, dockerfile: &str, id: Option<&str>| Recipe {
-            base: base.to_owned(),
-            dockerfile: dockerfile.to_owned(),
-            base_id: id.map(str::to_owned),
-        };
-        let built = recipe("debian:13", "f1", Some("sha256:1")).to_string();
-        assert!(recipe("debian:13", "f1", Some("sha256:1")).made(&built));
-        assert!(recipe("debian:13", "f1", None).made(&built), "the base was removed after it");
-        let unknown = recipe("debian:13", "f1", None).to_string();
-        assert!(recipe("debian:13", "f1", Some("sha256:1")).made(&unknown), "the base was fetched by the build");
-        for other in [
-            recipe("debian:13", "f1", Some("sha256:2")),
-            recipe("debian:13", "f2", Some("sha256:1")),
-            recipe("debian:12", "f1", Some("sha256:1")),
-        ] {
-            assert!(!other.made(&built), "{other}");
-        }
     }
 
     /// Goal: a part that runs as another user reads its files, however narrow the umask was when they were made.

@@ -275,7 +275,7 @@ fn are_linked(spec: &Spec, kafka: &KafkaSpec) -> bool {
     spec.links == Links::All && kafka.layout == Layout::Separate
 }
 
-fn is_instance_of(program: &ProgramSpec, part: &str) -> bool {
+pub(crate) fn is_instance_of(program: &ProgramSpec, part: &str) -> bool {
     (0..program.instances).any(|instance| instance_name(program, instance) == part)
 }
 

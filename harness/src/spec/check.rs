@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::pattern::{self, Piece};
 use super::{KafkaSpec, ProgramSpec, Spec};
 use crate::link;
-use crate::plan::{BROKERS, Scope, instance_name};
+use crate::plan::{BROKERS, Scope, instance_name, is_instance_of};
 
 /// What is wrong.
 pub(super) struct Fault {
@@ -189,25 +189,19 @@ fn absent_fault(spec: &Spec) -> Option<Fault> {
     }
     spec.audit.expected.iter().enumerate().find_map(|(index, expected)| {
         let part = expected.part.as_str();
-        let stands_for = |program: &ProgramSpec| {
-            program.name == part || (0..program.instances).any(|instance| instance_name(program, instance) == part)
-        };
         let is_described = match part {
             "postgres" => spec.postgres.is_some(),
             "redis" => spec.redis.is_some(),
             BROKERS => spec.kafka.is_some(),
-            _ if link::is_broker(part) => is_among_brokers(spec, part),
-            _ => spec.programs.iter().any(stands_for),
+            _ => match (link::broker_id(part), &spec.kafka) {
+                (Some(id), Some(kafka)) => (1..=kafka.brokers).contains(&id),
+                (Some(_), None) => false,
+                (None, _) => spec.programs.iter().any(|program| is_instance_of(program, part)),
+            },
         };
         let message = || format!("no part {part:?} is described");
         (!is_described).then(|| Fault::at(format!("audit.expected.{index}.part"), message()))
     })
-}
-
-fn is_among_brokers(spec: &Spec, part: &str) -> bool {
-    let id = part.strip_prefix("kafka-").and_then(|id| id.parse::<u16>().ok());
-    let brokers = spec.kafka.as_ref().map_or(0, |kafka| kafka.brokers);
-    id.is_some_and(|id| (1..=brokers).contains(&id))
 }
 
 fn observe_fault(spec: &Spec) -> Option<Fault> {

@@ -6,7 +6,7 @@ use greenroom::scenario::Verdict;
 
 use crate::answers::decline;
 use crate::books;
-use crate::ledger::{BEHIND_A_LOCK, holders, met, outbox, outbox_is, waiting_for_a_lock};
+use crate::ledger::{holders, outbox, outbox_is, wait_for_a_lock};
 use crate::sales::POINTS;
 
 /// Goal: a user can be deleted whatever happens to its seats meanwhile, and leaves every seat free that was not sold.
@@ -65,16 +65,6 @@ async fn deleted_while(stage: &Stage<'_, Concert>, user: UserId, meanwhile: impl
     stage.settle().await?;
     assert_eq!(stage.concert.points(user).await.refused()?.code(), (400, "USER_001"));
     Ok(())
-}
-
-/// Waits until so many sessions of the database wait.
-async fn wait_for_a_lock(stage: &Stage<'_, Concert>, sessions: i64) -> Verdict {
-    let database = stage.database().await?;
-    met(stage, BEHIND_A_LOCK, async || match waiting_for_a_lock(&database).await {
-        Ok(waiting) if waiting == sessions => Ok(()),
-        other => Err(format!("{sessions} should wait for a lock: {other:?}")),
-    })
-    .await
 }
 
 async fn is_free(stage: &Stage<'_, Concert>, show: &Show, number: u32) -> Verdict {

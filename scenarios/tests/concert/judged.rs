@@ -31,8 +31,7 @@ pub(crate) fn is_about_others() -> Result<bool, Failure> {
 pub(crate) fn is_skipped_for_others(reason: &str) -> Result<bool, Failure> {
     let is_about_others = Service::of_this_run()?.is_some();
     if is_about_others {
-        let test = thread::current().name().unwrap_or("a story").to_owned();
-        Judgement::of(&test, Ruling::Skipped, reason).write()?;
+        Judgement::of_this_test(Ruling::Skipped, reason).write()?;
     }
     Ok(is_about_others)
 }
@@ -60,6 +59,14 @@ fn judged(service: &[&str], stories: &[&str], target: &Path) -> Result<Judged, F
         said: String::from_utf8(judged.stderr)?,
         asked: std::fs::read_to_string(arguments).unwrap_or_default(),
     })
+}
+
+/// What these stories say of our service with a defect planted, which plays somebody else's.
+fn judged_with(defect: &str, stories: &[&str]) -> Result<Judged, Failure> {
+    let binaries = binaries::built()?;
+    binaries::build_variant("concert-service/broken", "concert-service-broken")?;
+    let service = format!("PLANTED_DEFECT={defect} exec {}/concert-service-broken", binaries.display());
+    judged(&["--service", &service], stories, tempfile::tempdir()?.path())
 }
 
 /// What came of a run.
@@ -90,11 +97,7 @@ fn a_defect_of_somebody_elses_service_is_told() -> Verdict {
     if is_about_others()? {
         return Ok(());
     }
-    let binaries = binaries::built()?;
-    binaries::build_variant("concert-service/broken", "concert-service-broken")?;
-    let service = format!("PLANTED_DEFECT=refund-as-text exec {}/concert-service-broken", binaries.display());
-    let target = tempfile::tempdir()?;
-    judged(&["--service", &service], &STORIES, target.path())?.fails_with(&[
+    judged_with("refund-as-text", &STORIES)?.fails_with(&[
         "| defects: money: a refund adds numbers",
         "| BROKEN ",
         "user 1 has 9000010000 and 90000 points",
@@ -115,12 +118,7 @@ fn a_late_mark_of_somebody_elses_service_is_told() -> Verdict {
     if is_about_others()? {
         return Ok(());
     }
-    let binaries = binaries::built()?;
-    binaries::build_variant("concert-service/broken", "concert-service-broken")?;
-    let service = format!("PLANTED_DEFECT=late-published exec {}/concert-service-broken", binaries.display());
-    let target = tempfile::tempdir()?;
-    let story = "defects::outbox::a_late_mark_overwrites_no_success";
-    let judged = judged(&["--service", &service], &[story], target.path())?;
+    let judged = judged_with("late-published", &["defects::outbox::a_late_mark_overwrites_no_success"])?;
     judged.fails_with(&["| BROKEN ", "outbox row 1 went from SUCCESS", "0 hold, 1 broken"]);
     Ok(())
 }

@@ -56,6 +56,16 @@ pub(crate) async fn met(
     Ok(())
 }
 
+/// Waits until so many sessions of the database wait for a lock of the story's.
+pub(crate) async fn wait_for_a_lock(stage: &Stage<'_, Concert>, sessions: i64) -> Verdict {
+    let database = stage.database().await?;
+    met(stage, BEHIND_A_LOCK, async || match waiting_for_a_lock(&database).await {
+        Ok(waiting) if waiting == sessions => Ok(()),
+        other => Err(format!("{sessions} should wait for a lock: {other:?}")),
+    })
+    .await
+}
+
 /// Everyone who has a reservation of the seat.
 pub(crate) async fn holders(stage: &Stage<'_, Concert>, seat: SeatId) -> Result<Vec<UserId>, StageError> {
     let database = stage.database().await?;

@@ -8,7 +8,7 @@ use greenroom::drive::burst;
 use greenroom::scenario::{Failure, Verdict, eventually};
 
 use crate::books;
-use crate::ledger::{holders, holds_pass, outbox, waiting_for_a_lock};
+use crate::ledger::{holders, holds_pass, outbox, wait_for_a_lock};
 
 /// Goal: of three who ask for the same seat at once, exactly one gets it, and it is the first in line.
 /// Method: [`in_line`]. By what somebody else's service puts them in line, if it does, is its own affair, and a lock of
@@ -47,19 +47,13 @@ async fn in_line(
     show: &Show,
     buyers: Vec<Buyer>,
 ) -> Result<Vec<Result<Held, CallError>>, Failure> {
-    let database = stage.database().await?;
-    let mut lock = database.begin().await?;
+    let mut lock = stage.database().await?.begin().await?;
     sqlx::query("SELECT id FROM seat WHERE id = $1 FOR UPDATE").bind(show.seats[0].id.0).execute(&mut *lock).await?;
     let mut asking = Vec::new();
     for (buyer, in_line) in buyers.into_iter().zip(1..) {
         let (service, show) = (stage.concert.clone(), show.clone());
         asking.push(tokio::spawn(async move { service.hold(&buyer, &show, 1).await }));
-        eventually(async || match waiting_for_a_lock(&database).await {
-            Ok(waiting) if waiting == in_line => Ok(()),
-            Ok(waiting) => Err(format!("{waiting} of {in_line} wait for the seat")),
-            Err(error) => Err(error.to_string()),
-        })
-        .await?;
+        wait_for_a_lock(stage, in_line).await?;
     }
     lock.rollback().await?;
     let mut answers = Vec::new();
