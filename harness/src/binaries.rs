@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 
+use crate::parent_death::end_with_parent;
+
 /// Set by `cargo xtask`, which has built them already.
 pub const BINARIES_VARIABLE: &str = "GREENROOM_BINARIES";
 /// The harness's own binary.
@@ -89,13 +91,14 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
 }
 
 /// Builds a binary that an ordinary build leaves out, with the feature (`package/feature`) that it needs, beside the
-/// others: a program with a defect planted in it, for the proof that a scenario finds it.
+/// others: a program with a defect planted in it, for the proof that a scenario finds it. `offline` fetches nothing.
 ///
 /// # Errors
 /// It cannot be built, or there is no place for it.
-pub fn build_variant(feature: &str, binary: &str) -> Result<(), BinariesError> {
+pub fn build_variant(feature: &str, binary: &str, offline: bool) -> Result<(), BinariesError> {
     // Of the whole workspace, because a package alone would have its dependencies built once more, with fewer features.
-    cargo_build(&built()?, &["--bin", binary, "--features", feature])
+    let offline: &[_] = if offline { &["--offline"] } else { &[] };
+    cargo_build(&built()?, &[&["--bin", binary, "--features", feature], offline].concat())
 }
 
 fn build(directory: &Path) -> Result<(), BinariesError> {
@@ -113,6 +116,7 @@ fn cargo_build(directory: &Path, what: &[&str]) -> Result<(), BinariesError> {
         None | Some("debug") => {}
         Some(profile) => drop(command.args(["--profile", profile])),
     }
+    end_with_parent(&mut command);
     let output = command.output();
     let output = output.map_err(|cause| BinariesError::Around { what: "run cargo", cause: cause.to_string() })?;
     if output.status.success() {

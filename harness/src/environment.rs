@@ -49,6 +49,8 @@ pub struct Environment {
     ended: BTreeSet<String>,
     /// Groups of somebody else's service that nobody had joined when it was waited for.
     absent: Vec<Complaint>,
+    /// What a story did not ask of somebody else's service.
+    unasked: Vec<String>,
 }
 
 /// Counts calls to the system under test that have not been answered yet: part of being at rest.
@@ -108,6 +110,7 @@ impl Environment {
         let binary = binaries.join(GREENROOM);
         let order = Order {
             spec: spec.clone(),
+            of_somebody_else: spec.is_of_somebody_else(),
             scope,
             runtime,
             engine: docker::host(),
@@ -120,8 +123,9 @@ impl Environment {
         };
         let lease = client::lease(&workspace, &binary, order, step).await?;
         let audit = Audit::begin(&lease.plan, &spec);
+        let (absent, unasked) = (Vec::new(), Vec::new());
         let mut environment =
-            Self { spec, lease, calls: Calls::default(), audit, ended: BTreeSet::new(), absent: Vec::new() };
+            Self { spec, lease, calls: Calls::default(), audit, ended: BTreeSet::new(), absent, unasked };
         if environment.spec.is_of_somebody_else() && scope == Scope::Everything {
             environment.absent = environment.groups_without_members().await;
         }
@@ -246,6 +250,17 @@ impl Environment {
         self.absent.iter().cloned().chain(self.audit.complaints()).collect()
     }
 
+    /// The story goes no further with somebody else's service: this it cannot be asked, which stands beside its verdict.
+    pub fn leave_unasked(&mut self, what: impl Into<String>) {
+        self.unasked.push(what.into());
+    }
+
+    /// What was [left unasked](Environment::leave_unasked).
+    #[must_use]
+    pub fn unasked(&self) -> &[String] {
+        &self.unasked
+    }
+
     /// Whether a part only stands in for a service that runs elsewhere.
     fn is_elsewhere(&self, part: &str) -> bool {
         self.spec.programs.iter().any(|program| program.elsewhere && program.name == part)
@@ -259,12 +274,14 @@ impl Environment {
         }
         // Before it is done: what fails half-way, as a restart that killed and did not start, has disturbed it too.
         match &action {
-            Action::Signal { part, .. } | Action::Restart { part } => self.audit.disturb(part),
+            Action::Signal { part, .. } | Action::Restart { part } | Action::Ask { part, .. } => {
+                self.audit.disturb(part);
+            }
             Action::Link { routes, .. } => routes.iter().for_each(|route| self.audit.disturb(&route.to)),
         }
         let is_under_test = match &action {
             Action::Signal { part, .. } | Action::Restart { part } => self.is_under_test(part),
-            Action::Link { .. } => false,
+            Action::Link { .. } | Action::Ask { .. } => false,
         };
         let done = self.lease.act(action.clone()).await;
         match (action, done.is_ok()) {

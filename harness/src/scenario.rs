@@ -123,6 +123,8 @@ pub struct Told {
     pub lost: Option<String>,
     /// Complaints in the logs that nobody expected.
     pub complaints: Vec<Complaint>,
+    /// What it did not ask of somebody else's service.
+    pub unasked: Vec<String>,
 }
 
 /// Starts an environment, plays the story in it and takes the environment away.
@@ -155,7 +157,7 @@ pub fn tell(spec: Spec, story: impl AsyncFnOnce(&mut Environment) -> Verdict) ->
 
 impl Told {
     fn not_begun(failure: Failure) -> Self {
-        Self { outcome: Ok(Err(failure)), begun: false, lost: None, complaints: Vec::new() }
+        Self { outcome: Ok(Err(failure)), begun: false, lost: None, complaints: Vec::new(), unasked: Vec::new() }
     }
 }
 
@@ -190,7 +192,7 @@ async fn play(
         }
         told => told,
     };
-    let complaints = environment.complaints();
+    let (complaints, unasked) = (environment.complaints(), environment.unasked().to_vec());
     let outcome = match outcome {
         Ok(Ok(())) => Ok(environment.release().await.map_err(Failure::from)),
         Ok(Err(failure)) if failure.concern == Concern::CannotBeAsked => {
@@ -211,7 +213,7 @@ async fn play(
             Err(panic)
         }
     };
-    Told { outcome, begun: true, lost, complaints }
+    Told { outcome, begun: true, lost, complaints, unasked }
 }
 
 /// A story that passes over the end of a part, or over its complaint, has not passed. The end comes first: others

@@ -133,6 +133,9 @@ impl Service {
         // Whatever ran there, in whatever way, does no more.
         (program.binary, program.image, program.directory) = (None, None, None);
         program.command.clear();
+        // Those are our own program's.
+        program.faults.clear();
+        program.failpoints = None;
         program.replaced = true;
         match &self.runs {
             Runs::Command { command, directory } => {
@@ -181,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_service_runs_instead_of_the_program_with_a_contract() {
-        let mut spec = described("contract = { ready = \"/goods\", variables = [\"PORT\"] }\n");
+        let faults = "faults = { flood = { path = \"/flood\" } }\n";
+        let mut spec = described(&format!("contract = {{ ready = \"/goods\", variables = [\"PORT\"] }}\n{faults}"));
         let service = Service {
             runs: Runs::Command { command: "npm start -- --port {port}".to_owned(), directory: "/srv/shop".into() },
             port: Some(8080),
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!(program.command, ["/bin/sh", "-c", "npm start -- --port {port}"]);
         assert_eq!(program.directory.as_deref(), Some(Path::new("/srv/shop")));
         assert_eq!((&program.binary, program.port, program.ready.as_str()), (&None, 8080, "/goods"));
-        assert!(program.replaced);
+        assert!(program.replaced && program.faults.is_empty(), "it has no routes of ours");
         assert_eq!(contract.variables, ["PORT"]);
     }
 

@@ -7,6 +7,7 @@
 //! Deliberately absent: defaults that depend on the machine, and any field that only one system needs.
 
 mod check;
+mod faults;
 mod observe;
 pub(crate) mod pattern;
 mod read;
@@ -22,6 +23,7 @@ use crate::node::INTERNAL_PORT_OFFSET;
 use crate::plan::{CONTROLLER_PORT_OFFSET, Scope};
 
 pub(crate) use check::meaningless;
+pub use faults::{FailpointsSpec, NoFailpoint, RequestSpec};
 pub use observe::{AuditSpec, ConsumerSpec, ExpectedSpec, HistorySpec, IdleSpec, ObserveSpec, SettleSpec};
 pub use read::{SpecError, read, read_str};
 
@@ -251,6 +253,12 @@ pub struct ProgramSpec {
     /// Variables for this program alone. Values are templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// What it can be asked to do wrong, by name; see `test-env fault ask`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<String, RequestSpec>,
+    /// A variant of it that dies where it is told to; see `test-env up --crash-at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failpoints: Option<FailpointsSpec>,
     /// Whether somebody else's [service](crate::service) is in its place. No description says so, but who starts it.
     #[serde(skip)]
     pub replaced: bool,

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: access over the network, and any state that outlives the process.
 
+mod actions;
 mod addresses;
 pub mod client;
 mod lending;

@@ -151,16 +151,37 @@ fn room(directory: &Path, bytes_min: u64) -> Result<(), String> {
 fn memory() -> Result<String, String> {
     let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let available: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    match available {
-        Some(kib) if kib < MEMORY_KIB_MIN => {
-            let (available, wanted) = (kib >> 10, MEMORY_KIB_MIN >> 10);
-            let takes = "an environment takes 300 to 470";
-            Err(format!("{available} MiB available and {wanted} are wanted ({takes}); end something else"))
+    let available = available.ok_or("/proc/meminfo has no MemAvailable")?;
+    let (kib, place, mend) = match groups_leave(Path::new("/sys/fs/cgroup"), &groups) {
+        Some(kib) if kib < available => {
+            (kib, " in this control group", "raise its `memory.max`, or end something in it")
         }
-        Some(kib) => Ok(format!("{} MiB available", kib >> 10)),
-        None => Err("/proc/meminfo has no MemAvailable".to_owned()),
+        _ => (available, "", "end something else"),
+    };
+    if kib < MEMORY_KIB_MIN {
+        let (available, wanted) = (kib >> 10, MEMORY_KIB_MIN >> 10);
+        let takes = "an environment takes 300 to 470";
+        return Err(format!("{available} MiB available{place} and {wanted} are wanted ({takes}); {mend}"));
     }
+    Ok(format!("{} MiB available{place}", kib >> 10))
+}
+
+/// What the limits of the control groups below `root`, of which `/proc/self/cgroup` says `groups`, leave of memory, in
+/// KiB: what was read from files can be given back. Absent where there are none, and where they are of the first version.
+fn groups_leave(root: &Path, groups: &str) -> Option<u64> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let leaves = |group: &Path| {
+        let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
+        let bytes = |name: &str| read(name)?.trim().parse::<u64>().ok();
+        let stat = read("memory.stat").unwrap_or_default();
+        let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok());
+        let taken = bytes("memory.current")?.saturating_sub(files.unwrap_or(0));
+        Some(bytes("memory.max")?.saturating_sub(taken) >> 10)
+    };
+    let own = root.join(own);
+    own.ancestors().take_while(|group| group.starts_with(root)).filter_map(leaves).min()
 }
 
 /// The container engine: that it answers, and is new enough.
@@ -212,4 +233,30 @@ fn loopback() -> Result<String, String> {
     let bound = TcpListener::bind((address, 0));
     bound.map_err(|error| format!("{address} cannot be used ({error}); bring up the loopback interface"))?;
     Ok("all of 127.0.0.0/8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_group_says_how_much_memory_is_left() {
+        let root = tempfile::tempdir().expect("a directory");
+        let limits = |group: &str, max: &str, current: u64, files: u64| {
+            let group = root.path().join(group);
+            std::fs::create_dir_all(&group).expect("a group");
+            let write = |name: &str, text: String| std::fs::write(group.join(name), text).expect("a file");
+            write("memory.max", format!("{max}\n"));
+            write("memory.current", format!("{current}\n"));
+            write("memory.stat", format!("anon 1\ninactive_file {files}\n"));
+        };
+        let left = |groups| groups_leave(root.path(), groups);
+        limits("ci", "4194304", 3 << 20, 1 << 20);
+        limits("ci/job", "max", 2 << 20, 0);
+        assert_eq!(left("1:cpu:/\n0::/ci/job\n"), Some(2 << 10));
+        limits("ci/job", "2097152", 2 << 20, 1 << 20);
+        assert_eq!(left("0::/ci/job\n"), Some(1 << 10));
+        assert_eq!(left("0::/\n"), None);
+        assert_eq!(left("4:memory:/ci\n"), None);
+    }
 }

@@ -20,7 +20,8 @@ Examples, where PROGRAM is a part of the environment (links stand there after `u
   cargo xtask test-env fault cut PROGRAM postgres
   cargo xtask test-env fault delay everyone kafka-1 200ms --only answers
   cargo xtask test-env fault throttle PROGRAM kafka-1 64KiB
-  cargo xtask test-env fault heal PROGRAM postgres")]
+  cargo xtask test-env fault heal PROGRAM postgres
+  cargo xtask test-env fault ask PROGRAM FAULT          (one that the program's description names)")]
 pub(crate) struct Fault {
     #[command(subcommand)]
     what: What,
@@ -61,6 +62,15 @@ enum What {
     },
     /// Take all faults between a client and a part back.
     Heal(Way),
+    /// Have a program do something wrong that only it can: a fault that its description names.
+    Ask {
+        #[command(flatten)]
+        part: Part,
+        /// The fault; where there is none of this name, the answer lists them.
+        fault: String,
+        /// The value that it takes, such as `3s`, if it takes one.
+        value: Option<String>,
+    },
 }
 
 #[derive(Clone, clap::Args)]
@@ -129,6 +139,11 @@ impl What {
             Self::Heal(way) => {
                 let told = format!("the way from {} to {} is whole again", way.client, way.part);
                 (Action::Link { routes: vec![way.route()], change: Change::Heal }, told)
+            }
+            Self::Ask { part: Part { part }, fault, value } => {
+                let with = value.as_ref().map_or_else(String::new, |value| format!(" {value}"));
+                let told = format!("{part} does as it was asked: {fault}{with}");
+                (Action::Ask { part, fault, value }, told)
             }
         }
     }

@@ -17,6 +17,7 @@ use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
 use greenroom::plan::{Network, Plan, Runtime, Site};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, PartState};
+use greenroom::spec::FailpointsSpec;
 use greenroom::supervisor::client::News;
 use greenroom::supervisor::protocol::{Event, Summary};
 use greenroom::supervisor::state::Workspace;
@@ -213,7 +214,7 @@ impl PlanCommand {
 async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::Result<Option<Environment>> {
     let workspace = Workspace::here()?;
     let spec = wanted.spec(&workspace)?;
-    let (offline, runtime) = (wanted.offline, wanted.runtime()?);
+    let (offline, runtime, variant) = (wanted.offline, wanted.runtime()?, wanted.variant(&spec));
     let options = StartOptions {
         scope: wanted.scope(),
         holder: format!("{holder}, process {}", std::process::id()),
@@ -223,7 +224,14 @@ async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::
     };
     let mut directory = None;
     let starting = async {
-        tokio::task::spawn_blocking(move || prepare(offline, runtime)).await??;
+        let preparing = move || {
+            if let Some(FailpointsSpec { feature, binary, .. }) = variant {
+                say(&format!("building {binary} …"));
+                binaries::build_variant(&feature, &binary, offline)?;
+            }
+            prepare(offline, runtime)
+        };
+        tokio::task::spawn_blocking(preparing).await??;
         let step = |event: &Event| match event {
             Event::Planned(plan) => {
                 directory = Some(plan.site.directory.clone());

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use greenroom::environment::chosen_runtime;
 use greenroom::plan::{Runtime, Scope};
 use greenroom::service::{Runs, Service};
-use greenroom::spec::{self, Layout, Links, Spec};
+use greenroom::spec::{self, FailpointsSpec, Layout, Links, Spec};
 use greenroom::supervisor::state::Workspace;
 
 /// Which environment.
@@ -40,6 +40,9 @@ pub(super) struct Wanted {
     /// The HTTP port of that service, where it cannot be chosen by `PORT`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     service_port: Option<u16>,
+    /// Let a program die at this point, which the system's description names; `fault restart` starts it again.
+    #[arg(long, value_name = "POINT", conflicts_with_all = ["only", "service", "service_image"])]
+    crash_at: Option<String>,
     /// Fetch nothing; say what is missing.
     #[arg(long)]
     pub(super) offline: bool,
@@ -68,6 +71,13 @@ impl Wanted {
         }
     }
 
+    /// What must be built before it starts, which an ordinary build leaves out.
+    pub(super) fn variant(&self, spec: &Spec) -> Option<FailpointsSpec> {
+        let point = self.crash_at.as_ref()?;
+        let mut failpoints = spec.programs.iter().filter_map(|program| program.failpoints.as_ref());
+        failpoints.find(|failpoints| failpoints.points.contains_key(point)).cloned()
+    }
+
     /// The description, read and changed as asked.
     pub(super) fn spec(&self, workspace: &Workspace) -> anyhow::Result<Spec> {
         let path = match (&self.description, &self.system) {
@@ -84,6 +94,9 @@ impl Wanted {
             kafka.layout = layout;
         }
         spec.links = self.links.unwrap_or(spec.links);
+        if let Some(point) = &self.crash_at {
+            spec.crash_at(point).context("--crash-at")?;
+        }
         if self.service_port.is_some() && self.service.is_none() && self.service_image.is_none() {
             bail!("--service-port: no service was named; use --service or --service-image");
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::container::AttachContainerResults;
+use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::models::{ContainerSummary, ImageInspect};
 use bollard::query_parameters::{
@@ -17,6 +17,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::sync::oneshot;
 
@@ -42,6 +43,9 @@ const IMAGE_LIMIT: Duration = Duration::from_mins(30);
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// How long the process of a first container may take to be seen: the engine tells its id before it is the program.
 const SEEN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the last words of a container that has ended may take to come, and how many bytes of them are told.
+const WORDS_LIMIT: Duration = Duration::from_secs(1);
+const WORDS_BYTES_MAX: usize = 1_000;
 /// Pause between two looks, at what is left of them and at a process that is not seen yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -235,7 +239,7 @@ impl Engine {
     /// # Errors
     /// It could not be made or started, or its process is not seen from here; nothing of it is left then.
     pub(super) async fn hold(&self, container: &Container<'_>) -> Result<Held, EngineError> {
-        let Running { id, process, input, exit, .. } = self.run(container).await?;
+        let Running { id, process, input, output, exit } = self.run(container).await?;
         let mut attempts = Attempts::new(LOOK_EVERY, Instant::now() + SEEN_LIMIT);
         let seen = async {
             while let Some(found) = attempts.make(async { process.filter(|it| it.is_of(container.supervisor)) }).await {
@@ -250,7 +254,12 @@ impl Engine {
                 Some(process) => return Ok(Held { id, process, input }),
                 None => EngineError::Unseen,
             },
-            _ = exit => EngineError::NoFirst,
+            code = exit => match code {
+                Some(code) => {
+                    EngineError::Ended { image: container.image.to_owned(), code, said: last_words(output).await }
+                }
+                None => EngineError::NoFirst,
+            },
         };
         self.remove(&id).await;
         Err(error)
@@ -363,4 +372,18 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What a container that has ended has said.
+async fn last_words(mut output: BoxStream<'static, Result<LogOutput, Error>>) -> String {
+    let mut said = Vec::new();
+    let hear = async {
+        while let Some(Ok(words)) = output.next().await {
+            said.extend_from_slice(&words.into_bytes());
+        }
+    };
+    // Its end was told; the engine has the rest already.
+    let _ = tokio::time::timeout(WORDS_LIMIT, hear).await;
+    let last = said.len().saturating_sub(WORDS_BYTES_MAX);
+    String::from_utf8_lossy(&said[last..]).trim().to_owned()
 }

@@ -70,6 +70,20 @@ pub enum EngineError {
     /// The container whose network and process ids the others share has ended.
     #[error("the first container of the environment has ended")]
     NoFirst,
+    /// The same, at once: nothing could run beside it.
+    #[error(
+        "the first container of the environment, of the image {image}, ended as soon as it was started, with exit code \
+         {code}{}",
+        if said.is_empty() { ", and said nothing".to_owned() } else { format!(": {said}") }
+    )]
+    Ended {
+        /// Its image.
+        image: String,
+        /// Its exit code.
+        code: i64,
+        /// What it said.
+        said: String,
+    },
     /// Their process ids are others than ours.
     #[error("the processes of its containers are not seen from here")]
     Unseen,
@@ -123,6 +137,10 @@ impl EngineError {
                  `--runtime docker`"
             }
             Self::NoFirst => "end the environment and start it again; the engine may have been started anew meanwhile",
+            Self::Ended { .. } => {
+                "let its image be one that runs on this machine: `cargo xtask images build` makes those named greenroom/…; \
+                 another one stands in the list of images (docker/images.toml, or GREENROOM_IMAGES)"
+            }
             Self::Unseen => {
                 "use an engine that runs on this machine and not in a virtual one; if this runs in a container itself, give that \
                  the machine's process ids (`--pid host`); or do without `--runtime docker`"

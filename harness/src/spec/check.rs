@@ -35,6 +35,8 @@ pub(super) fn fault(spec: &Spec) -> Option<Fault> {
     let kafka = spec.kafka.as_ref().and_then(kafka_fault);
     kafka
         .or_else(|| programs_fault(spec))
+        .or_else(|| requests_fault(spec))
+        .or_else(|| failpoints_fault(spec))
         .or_else(|| ports_fault(spec))
         .or_else(|| paths_fault(spec))
         .or_else(|| variables_fault(spec))
@@ -101,6 +103,38 @@ fn programs_fault(spec: &Spec) -> Option<Fault> {
     })
 }
 
+/// What programs are asked to do wrong.
+fn requests_fault(spec: &Spec) -> Option<Fault> {
+    spec.programs.iter().enumerate().find_map(|(index, program)| {
+        program.faults.iter().find_map(|(name, request)| {
+            let (field, problem) = request.fault()?;
+            let message = format!("program {:?}: fault {name:?}: {problem}", program.name);
+            Some(Fault::at(format!("programs.{index}.faults.{name}.{field}"), message))
+        })
+    })
+}
+
+/// What dies where it is told to.
+fn failpoints_fault(spec: &Spec) -> Option<Fault> {
+    let mut taken = BTreeSet::new();
+    spec.programs.iter().enumerate().find_map(|(index, program)| {
+        let failpoints = program.failpoints.as_ref()?;
+        let (field, problem) = if program.binary.is_none() {
+            ("", "they are of a variant of its `binary`, and it has none".to_owned())
+        } else if !is_variable(&failpoints.variable) {
+            ("variable", format!("variable {:?}: {VARIABLE}", failpoints.variable))
+        } else if failpoints.points.is_empty() {
+            ("points", "expected at least one point".to_owned())
+        } else if let Some(point) = failpoints.points.keys().find(|point| !taken.insert(*point)) {
+            ("points", format!("another program has a point {point:?} too"))
+        } else {
+            return None;
+        };
+        let message = format!("program {:?}: failpoints: {problem}", program.name);
+        Some(Fault::at(format!("programs.{index}.failpoints.{field}"), message))
+    })
+}
+
 fn ways_to_run(program: &ProgramSpec) -> usize {
     [program.binary.is_some(), !program.command.is_empty(), program.image.is_some()]
         .into_iter()
@@ -158,11 +192,17 @@ fn variables_fault(spec: &Spec) -> Option<Fault> {
         program.variables.keys().map(move |name| (format!("programs.{index}.variables"), name))
     });
     shared.chain(own).find_map(|(place, name)| {
-        let is_name =
-            name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(char::is_numeric);
-        let message = || format!("variable {name:?}: expected letters, digits and `_`, and no digit at first");
-        (name.is_empty() || !is_name).then(|| Fault::at(place, message()))
+        (!is_variable(name)).then(|| Fault::at(place, format!("variable {name:?}: {VARIABLE}")))
     })
+}
+
+/// What the name of a variable is.
+const VARIABLE: &str = "expected letters, digits and `_`, and no digit at first";
+
+fn is_variable(name: &str) -> bool {
+    let mut characters = name.chars();
+    characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// What is asked of a part that is not described.

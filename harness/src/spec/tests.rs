@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Scope, read_str};
+use super::{RequestSpec, Scope, read_str};
 
 fn complaint(text: &str) -> String {
     match read_str(Path::new("environment.toml"), text) {
@@ -78,6 +78,64 @@ fn what_is_wrong_is_told_where_it_stands_and_not_where_the_same_word_stands() {
     insta::assert_snapshot!(complaint(&format!("{programs}ready = \"health\"\n")), @r#"wrong description environment.toml:10:9: program "shop": "health" is no path that begins with `/`"#);
     let second = "instances = 2\n[[programs]]\nname = \"shop-2\"\nbinary = \"s\"\nport = 90\n";
     insta::assert_snapshot!(complaint(&format!("{programs}{second}")), @r#"wrong description environment.toml:12:8: program "shop-2": shop-2 is described twice; the second instance of `shop` is called `shop-2`"#);
+}
+
+#[test]
+fn a_request_for_a_fault_is_one_that_can_be_sent() {
+    let told = |fault: &str| {
+        let program = "name = \"x\"\n[[programs]]\nname = \"bank\"\nbinary = \"b\"\nport = 80\n[programs.faults]\n";
+        complaint(&format!("{program}{fault}\n"))
+    };
+    assert_eq!(told("late = { path = \"/rules\", json = '{\"ms\": {milliseconds}}' }"), "no complaint");
+    assert_eq!(told("none = { method = \"DELETE\", path = \"/rules\" }"), "no complaint");
+    insta::assert_snapshot!(told("late = { path = \"rules\" }"), @r#"wrong description environment.toml:7:17: program "bank": fault "late": "rules" is no path that begins with `/` and has no braces"#);
+    insta::assert_snapshot!(told("late = { method = \"put\", path = \"/rules\" }"), @r#"wrong description environment.toml:7:19: program "bank": fault "late": "put" is no HTTP method in capital letters"#);
+    insta::assert_snapshot!(told("late = { path = \"/rules\", json = '{\"ms\": {seconds}}' }"), @r#"wrong description environment.toml:7:34: program "bank": fault "late": it is no JSON: key must be a string at line 1 column 9"#);
+    insta::assert_snapshot!(told("late = { path = \"/rules\", json = '[{number}, {milliseconds}]' }"), @r#"wrong description environment.toml:7:34: program "bank": fault "late": it takes one value at most"#);
+}
+
+#[test]
+fn a_fault_takes_its_value_or_says_what_it_takes() {
+    let body = |json: &str, value: Option<&str>| {
+        RequestSpec { method: "POST".to_owned(), path: "/".to_owned(), json: Some(json.to_owned()) }.body(value)
+    };
+    let sent = |json: &str| Ok(Some(json.to_owned()));
+    assert_eq!(body("{\"ms\": {milliseconds}}", Some("1m 2s")), sent("{\"ms\": 62000}"));
+    assert_eq!(body("[{number}]", Some("503")), sent("[503]"));
+    assert_eq!(body("[1]", None), sent("[1]"));
+    let wrong = |told: &str| Err(told.to_owned());
+    assert_eq!(body("[{milliseconds}]", Some("3")), wrong("takes a duration such as 200ms, and \"3\" is given"));
+    assert_eq!(body("[{number}]", Some("-1")), wrong("takes a whole number, and \"-1\" is given"));
+    assert_eq!(body("[{number}]", None), wrong("takes a whole number, and none is given"));
+    assert_eq!(body("[1]", Some("3")), wrong("takes no value, and \"3\" is given"));
+}
+
+#[test]
+fn a_program_dies_at_a_point_that_its_description_has() {
+    let text = "name = \"shop\"\n[[programs]]\nname = \"shop\"\nbinary = \"shop\"\nport = 80\n\
+                [programs.failpoints]\nfeature = \"shop/crash\"\nbinary = \"shop-crash\"\nvariable = \"CRASH\"\n\
+                points = { after-sale = \"sold\", before-sale = \"asked\" }\n";
+    let mut spec = read_str(Path::new("environment.toml"), text).expect("a right description");
+    let unknown = spec.crash_at("lunch").expect_err("there is none").to_string();
+    assert_eq!(unknown, "shop has no failpoint lunch; they are after-sale, before-sale");
+    assert_eq!(spec.programs[0].binary.as_deref(), Some("shop"));
+    assert_eq!(spec.crash_at("after-sale").expect("a point").feature, "shop/crash");
+    assert_eq!(spec.programs[0].binary.as_deref(), Some("shop-crash"));
+    assert_eq!(spec.programs[0].variables["CRASH"], "sold");
+}
+
+#[test]
+fn failpoints_are_of_a_binary_and_have_names() {
+    let told = |runs: &str, variable: &str, points: &str| {
+        let program = format!("name = \"x\"\n[[programs]]\nname = \"bank\"\n{runs}\nport = 80\n");
+        let failpoints = "[programs.failpoints]\nfeature = \"bank/crash\"\nbinary = \"crash\"\n";
+        complaint(&format!("{program}{failpoints}variable = \"{variable}\"\npoints = {points}\n"))
+    };
+    let (binary, points) = ("binary = \"bank\"", "{ after-sale = \"sold\" }");
+    assert_eq!(told(binary, "CRASH", points), "no complaint");
+    insta::assert_snapshot!(told("command = [\"bank\"]", "CRASH", points), @r#"wrong description environment.toml:6:1: program "bank": failpoints: they are of a variant of its `binary`, and it has none"#);
+    insta::assert_snapshot!(told(binary, "A=B", points), @r#"wrong description environment.toml:9:12: program "bank": failpoints: variable "A=B": expected letters, digits and `_`, and no digit at first"#);
+    insta::assert_snapshot!(told(binary, "CRASH", "{}"), @r#"wrong description environment.toml:10:10: program "bank": failpoints: expected at least one point"#);
 }
 
 #[test]

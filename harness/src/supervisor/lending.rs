@@ -9,20 +9,18 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::protocol::{Action, Event, Incoming, MessageError, Order, Outgoing, PartSignal, Request, sides};
+use super::actions::{self, advised, hinted};
+use super::protocol::{Event, Incoming, MessageError, Order, Outgoing, Request, sides};
 use super::serve::Server;
 use super::state::House;
 use super::taken_away::TakenAway;
-use super::tenancy::{SIGNAL_LIMIT, Tenancy};
+use super::tenancy::Tenancy;
 use crate::docker::{Containers, Engine, EngineError};
-use crate::link::LinkError;
 use crate::plan::{Network, Plan, Runtime, Site};
 use crate::report::Problem;
 use crate::runtime::StartError;
-use crate::spec::{Layout, Links};
+use crate::spec::Links;
 
-/// What to do about brokers that share a process.
-const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `--layout separate`";
 /// How long a client that reads nothing can keep its environment from its end.
 const TOLD_LIMIT: Duration = Duration::from_millis(100);
 
@@ -48,7 +46,7 @@ impl Server {
                     Event::Done
                 }
                 Ok(Request::Act { environment, action }) => match self.find(environment.as_deref()) {
-                    Ok(tenancy) => self.act(&tenancy, action).await,
+                    Ok(tenancy) => actions::act(&tenancy, action, &self.spawner).await,
                     Err(problem) => Event::Failed(problem),
                 },
                 Ok(Request::Release | Request::Keep) => Event::Failed(Problem::new("this connection holds no lease")),
@@ -71,7 +69,7 @@ impl Server {
                 return drop(outgoing.send(&Event::Failed(problem)).await);
             }
         };
-        if order.spec.is_of_somebody_else() {
+        if order.of_somebody_else {
             // Such a service may listen at every address: the port is free when the one before it has gone.
             self.departed().await;
         }
@@ -221,7 +219,7 @@ impl Server {
                 None | Some(Ok(Request::Release)) => return Event::Done,
                 Some(Err(problem)) => Event::Failed(problem),
                 Some(Ok(Request::Act { environment: None, action })) => tokio::select! {
-                    event = self.act(tenancy, action) => event,
+                    event = actions::act(tenancy, action, &self.spawner) => event,
                     // Whatever the client says before it has its answer, it no longer waits for it.
                     _ = requests.recv() => return Event::Done,
                     () = tenancy.ending() => return Event::Ended,
@@ -248,22 +246,6 @@ impl Server {
         };
         let found = self.lock().get(id).cloned();
         found.ok_or_else(|| Problem::new(format!("there is no environment {id}")))
-    }
-
-    /// Does something to an environment.
-    async fn act(&self, tenancy: &Arc<Tenancy>, action: Action) -> Event {
-        let done = match action {
-            Action::Signal { part, .. } | Action::Restart { part } if is_one_of_many(tenancy, &part) => {
-                let problem = Problem::new(format!("the brokers share one process, so {part} has none of its own"));
-                Err(problem.hint(SEPARATE))
-            }
-            Action::Signal { part, signal } => signalled(tenancy, &part, signal).await,
-            Action::Restart { part } => tenancy.restart(&part, &self.spawner).await.map_err(|error| advised(&error)),
-            Action::Link { routes, change } => {
-                tenancy.change_links(&routes, change).await.map_err(|error| link_problem(&error))
-            }
-        };
-        done.map_or_else(Event::Failed, |()| Event::Done)
     }
 
     async fn end(&self, environment: Option<&str>) -> Event {
@@ -320,18 +302,6 @@ fn read_requests(mut incoming: Incoming) -> mpsc::Receiver<Asked> {
     receiver
 }
 
-/// Tells of an error with what can be done about it, where that is known.
-fn advised(error: &StartError) -> Problem {
-    hinted(Problem::from_error(error), error.advice())
-}
-
-fn hinted(problem: Problem, advice: Option<&'static str>) -> Problem {
-    match advice {
-        Some(advice) => problem.hint(advice),
-        None => problem,
-    }
-}
-
 /// Tells of a failed start, with the logs kept where the message says they are.
 fn failure(tenancy: &Tenancy, error: &StartError) -> Problem {
     if error.is_of_the_description() {
@@ -346,53 +316,5 @@ fn failure(tenancy: &Tenancy, error: &StartError) -> Problem {
             Problem::new(message).hint(format!("{advice}logs, plan and description are kept in {}", kept.display()))
         }
         Err(keeping) => problem.hint(format!("the logs could not be kept: {keeping}")),
-    }
-}
-
-fn link_problem(error: &LinkError) -> Problem {
-    let problem = Problem::from_error(error);
-    match error {
-        LinkError::SharedProcess { .. } => problem.hint(SEPARATE),
-        LinkError::NoLinks => problem.hint("ask for `links = \"clients\"` in the description, or `--links clients`"),
-        LinkError::NotBetweenBrokers { .. } => {
-            problem.hint("ask for `links = \"all\"` in the description, or `--links all`")
-        }
-        LinkError::UnknownTarget { .. }
-        | LinkError::UnknownSource { .. }
-        | LinkError::Whole { .. }
-        | LinkError::Impossible(_) => problem,
-    }
-}
-
-/// Whether a broker is meant that has no process of its own.
-fn is_one_of_many(tenancy: &Tenancy, part: &str) -> bool {
-    let mut brokers = 1..=tenancy.plan.brokers().len();
-    tenancy.plan.layout == Some(Layout::Colocated) && brokers.any(|id| part == format!("kafka-{id}"))
-}
-
-/// Signals a part; when this returns, one that is killed has ended, and one that is paused stands still.
-async fn signalled(tenancy: &Tenancy, part: &str, signal: PartSignal) -> Result<(), Problem> {
-    if signal == PartSignal::Resume && tenancy.processes.goes_on(part) {
-        return Err(Problem::new(format!("{part} is not paused")));
-    }
-    if !tenancy.signal(part, signal).await {
-        let parts: Vec<_> = tenancy.plan.parts.iter().map(|part| part.name.as_str()).collect();
-        if parts.contains(&part) {
-            return Err(Problem::new(format!("{part} does not run")).hint(format!("`fault restart {part}` starts it")));
-        }
-        return Err(Problem::new(format!("no running part {part}; the parts are {}", parts.join(", "))));
-    }
-    let missing = match signal {
-        PartSignal::Kill => {
-            (!tenancy.processes.ended(part, SIGNAL_LIMIT).await).then_some("was killed and has not ended")
-        }
-        PartSignal::Pause => {
-            (!tenancy.stands_still(part, SIGNAL_LIMIT).await).then_some("was paused and does not stand still")
-        }
-        PartSignal::Stop | PartSignal::Resume => None,
-    };
-    match missing {
-        Some(missing) => Err(Problem::new(format!("{part} {missing} after {} s", SIGNAL_LIMIT.as_secs()))),
-        None => Ok(()),
     }
 }

@@ -69,6 +69,15 @@ pub enum Action {
         /// What becomes of it.
         change: Change,
     },
+    /// Have a program do something wrong that only it can; see [`RequestSpec`](crate::spec::RequestSpec).
+    Ask {
+        /// The program, or one instance of it.
+        part: String,
+        /// What, as its description names it.
+        fault: String,
+        /// The value that the fault takes, as a person writes it.
+        value: Option<String>,
+    },
 }
 
 /// What can be done to a part by a signal.
@@ -90,6 +99,8 @@ pub enum PartSignal {
 pub struct Order {
     /// What should exist.
     pub spec: Spec,
+    /// Whether somebody else's [service](crate::service) is in it, which no description says.
+    pub of_somebody_else: bool,
     /// Which parts of it.
     pub scope: Scope,
     /// What they run as.

@@ -62,6 +62,7 @@ mod tests {
         };
         Order {
             spec: read_str(Path::new("stand.toml"), "name = \"stand\"\n[redis]\n").expect("a right description"),
+            of_somebody_else: false,
             scope: Scope::Everything,
             runtime: Runtime::Process,
             engine: String::new(),

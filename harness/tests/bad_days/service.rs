@@ -1,11 +1,14 @@
 //! Somebody else's service on its bad days: it is named, with what it said and where its log is kept, and nothing
 //! hangs.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use greenroom::service::{Runs, Service};
+use greenroom::supervisor::client;
+use greenroom::supervisor::protocol::{Event, Order};
 
-use crate::stand::{GONE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
+use crate::stand::{GONE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor};
 
 /// How long a service that never becomes ready may take here: Redis comes before it, and it says a word.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -69,4 +72,27 @@ async fn a_service_that_lacks_its_route_is_told_which() {
     let (said, ..) = said_of(&format!("exec perl -e '{server}' {{bind}} {{port}}"), READY_WITHIN).await;
     assert!(said.contains("shop was not ready in time"), "{said}");
     assert!(said.contains("/goods answers 404 Not Found: no /goods"), "{said}");
+}
+
+/// Goal: an environment with somebody else's service begins when the one before it has gone: such a service may listen at
+/// every address.
+/// Method: the plan of the second one is made when nothing is left of the first, whose end takes longer than giving it
+/// back.
+#[tokio::test]
+async fn a_service_of_others_begins_when_the_one_before_it_has_gone() {
+    let stand = Stand::new();
+    let order = || Order { of_somebody_else: true, ..stand.order(POSTGRES_ONLY) };
+    let first = stand.lease(order()).await.expect("it starts");
+    let directory = first.plan.site.directory.clone();
+    first.release().await.expect("it is given back");
+    let mut stood = None;
+    let step = |event: &Event| {
+        if matches!(event, Event::Planned(_)) {
+            stood = Some(directory.exists());
+        }
+    };
+    let binary = Path::new(env!("CARGO_BIN_EXE_greenroom"));
+    let second = client::lease(&stand.workspace, binary, order(), step).await.expect("it starts");
+    second.release().await.expect("it is given back");
+    assert_eq!(stood, Some(false), "the first one was still there");
 }

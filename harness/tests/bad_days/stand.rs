@@ -102,6 +102,7 @@ impl Stand {
     pub(crate) fn order(&self, text: &str) -> Order {
         Order {
             spec: Self::spec(text),
+            of_somebody_else: false,
             scope: Scope::Everything,
             runtime: chosen_runtime().expect("a runtime"),
             engine: docker::host(),

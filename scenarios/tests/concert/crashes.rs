@@ -53,7 +53,7 @@ fn an_unknown_failpoint_is_told() -> Verdict {
     if is_about_others()? {
         return Ok(());
     }
-    binaries::build_variant("concert-service/failpoints", "concert-service-failpoints")?;
+    binaries::build_variant("concert-service/failpoints", "concert-service-failpoints", false)?;
     let mut service = Command::new(binaries::built()?.join("concert-service-failpoints"));
     let ended = service.env("FAILPOINTS", "after-commit=return;after-sent=return").output()?;
     let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
@@ -68,8 +68,8 @@ fn our_own_program_has_no_weak_points() -> Verdict {
     if is_about_others()? {
         return Ok(());
     }
-    binaries::build_variant("concert-service/failpoints", "concert-service-failpoints")?;
-    binaries::build_variant("concert-service/broken", "concert-service-broken")?;
+    binaries::build_variant("concert-service/failpoints", "concert-service-failpoints", false)?;
+    binaries::build_variant("concert-service/broken", "concert-service-broken", false)?;
     let built = binaries::built()?;
     let knows = |program: &str, variable: &str| {
         Command::new("grep").args(["--quiet", "--text", variable]).arg(built.join(program)).status().map(|it| it.code())

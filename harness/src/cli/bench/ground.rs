@@ -75,6 +75,7 @@ impl Ground {
     pub(super) fn order(&self, spec: Spec, runtime: Runtime, toolchain: Toolchain) -> Order {
         Order {
             spec,
+            of_somebody_else: false,
             scope: Scope::Everything,
             runtime,
             engine: docker::host(),

@@ -17,11 +17,43 @@ use super::containers_of;
 use crate::crowd::docker;
 use crate::stand::{GONE, INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
 
-/// Images for all parts. Removed when dropped.
+/// An image that is made here. Removed when dropped.
+struct Made(String);
+
+impl Made {
+    /// Builds it over one of ours.
+    fn over(ours: &str, name: &str, lines: &str) -> Self {
+        let made = Self(format!("others/{name}:{}", std::process::id()));
+        let mut building = Command::new("docker")
+            .args(["build", "--quiet", "--tag", &made.0, "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the engine's command line runs");
+        let mut dockerfile = building.stdin.take().expect("its input");
+        write!(dockerfile, "FROM {ours}\n{lines}\n").expect("it reads its input");
+        drop(dockerfile);
+        assert!(building.wait().expect("it ends").success(), "{} is built", made.0);
+        made
+    }
+
+    fn chosen(&self) -> Option<PartImage> {
+        let digest = docker(&["image", "inspect", "--format", "{{.Id}}", &self.0]).trim().to_owned();
+        Some(PartImage { name: self.0.clone(), digest: Some(digest), jars: "/opt/kafka/libs".into() })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "--force", &self.0]).stdout(Stdio::null()).status();
+    }
+}
+
+/// Images for all parts.
 struct Others {
-    kafka: String,
-    postgres: String,
-    redis: String,
+    kafka: Made,
+    postgres: Made,
+    redis: Made,
 }
 
 impl Others {
@@ -31,12 +63,6 @@ impl Others {
             return None;
         }
         let tools = &stand.toolchain;
-        let tag = std::process::id();
-        let others = Self {
-            kafka: format!("others/kafka:{tag}"),
-            postgres: format!("others/postgres:{tag}"),
-            redis: format!("others/redis:{tag}"),
-        };
         let jars = tools.kafka.classpath[0].parent().expect("jars lie in a directory").display();
         let kafka = format!(
             "ENV JAVA_HOME={}\nRUN mkdir -p /opt/kafka/libs && ln -s {jars}/*.jar /opt/kafka/libs \
@@ -45,40 +71,16 @@ impl Others {
         );
         let postgres = format!("ENV PATH={}/bin:/usr/bin:/bin", tools.postgres.home.display());
         let redis = format!("RUN ln -s {} /usr/bin/redis-server", tools.redis.binary.display());
-        build(&others.kafka, &images::kafka(tools).name, &kafka);
-        build(&others.postgres, &images::postgres(tools).name, &postgres);
-        build(&others.redis, &images::redis(tools).name, &redis);
-        Some(others)
+        Some(Self {
+            kafka: Made::over(&images::kafka(tools).name, "kafka", &kafka),
+            postgres: Made::over(&images::postgres(tools).name, "postgres", &postgres),
+            redis: Made::over(&images::redis(tools).name, "redis", &redis),
+        })
     }
 
     fn chosen(&self) -> PartImages {
-        let image = |name: &str| {
-            let digest = docker(&["image", "inspect", "--format", "{{.Id}}", name]).trim().to_owned();
-            Some(PartImage { name: name.to_owned(), digest: Some(digest), jars: "/opt/kafka/libs".into() })
-        };
-        PartImages { kafka: image(&self.kafka), postgres: image(&self.postgres), redis: image(&self.redis) }
+        PartImages { kafka: self.kafka.chosen(), postgres: self.postgres.chosen(), redis: self.redis.chosen() }
     }
-}
-
-impl Drop for Others {
-    fn drop(&mut self) {
-        let names = [&self.kafka, &self.postgres, &self.redis];
-        let _ = Command::new("docker").args(["rmi", "--force"]).args(names).stdout(Stdio::null()).status();
-    }
-}
-
-/// Builds an image over one of ours.
-fn build(name: &str, over: &str, lines: &str) {
-    let mut building = Command::new("docker")
-        .args(["build", "--quiet", "--tag", name, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the engine's command line runs");
-    let mut dockerfile = building.stdin.take().expect("its input");
-    write!(dockerfile, "FROM {over}\n{lines}\n").expect("it reads its input");
-    drop(dockerfile);
-    assert!(building.wait().expect("it ends").success(), "{name} is built");
 }
 
 fn runs_in<'a>(plan: &'a Plan, part: &str) -> (&'a str, &'a str) {
@@ -97,7 +99,7 @@ async fn an_environment_runs_in_images_of_others() {
     let mut lease = stand.lease(order).await.expect("it starts");
     let plan = lease.plan.clone();
     for (part, image) in [("kafka", &others.kafka), ("postgres", &others.postgres), ("redis", &others.redis)] {
-        assert_eq!(runs_in(&plan, part), (image.as_str(), image.as_str()));
+        assert_eq!(runs_in(&plan, part), (&*image.0, &*image.0));
     }
     let address = plan.part("postgres").expect("it has one").addresses[0];
     let url = format!("postgres://postgres@{address}/shop?sslmode=disable");
@@ -168,4 +170,23 @@ async fn an_image_that_is_not_the_pinned_one_is_refused() {
         "{said}"
     );
     assert_eq!(containers_of(&stand), Vec::<String>::new());
+}
+
+/// Goal: an image in which nothing can run is told by its name, with what it said last, and nothing is left.
+/// Method: its `cat`, which holds an environment, ends at once.
+#[tokio::test]
+async fn an_image_in_which_nothing_stays_is_told() {
+    let stand = Stand::new();
+    if chosen_runtime().expect("a runtime") == Runtime::Process {
+        return;
+    }
+    let cat =
+        "printf '#!/bin/sh\\necho not in here >&2\\nexit 3\\n' >/usr/local/bin/cat && chmod 755 /usr/local/bin/cat";
+    let made = Made::over(&images::redis(&stand.toolchain).name, "restless", &format!("USER root\nRUN {cat}"));
+    let mut order = stand.order(REDIS_ONLY);
+    order.toolchain.images.redis = made.chosen();
+    let said = complaint(stand.lease(order).await);
+    let told = format!("of the image {}, ended as soon as it was started, with exit code 3: not in here", made.0);
+    assert!(said.contains(&told), "{said}");
+    becomes_empty(GONE, "containers", || containers_of(&stand)).await;
 }
