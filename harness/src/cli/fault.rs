@@ -21,7 +21,7 @@ Examples, where PROGRAM is a part of the environment (links stand there after `u
   cargo xtask test-env fault delay everyone kafka-1 200ms --only answers
   cargo xtask test-env fault throttle PROGRAM kafka-1 64KiB
   cargo xtask test-env fault heal PROGRAM postgres
-  cargo xtask test-env fault ask PROGRAM FAULT          (one that the program's description names)")]
+  cargo xtask test-env fault ask PROGRAM delay 3s         (where the description has such a fault)")]
 pub(crate) struct Fault {
     #[command(subcommand)]
     what: What,
@@ -62,13 +62,16 @@ enum What {
     },
     /// Take all faults between a client and a part back.
     Heal(Way),
-    /// Have a program do something wrong that only it can: a fault that its description names.
+    /// Have a program do something wrong that only it can: a fault that the system's description names.
+    ///
+    /// It lasts until the program is asked otherwise, or starts again.
     Ask {
-        #[command(flatten)]
-        part: Part,
+        /// A program of the system.
+        program: String,
         /// The fault; where there is none of this name, the answer lists them.
         fault: String,
         /// The value that it takes, such as `3s`, if it takes one.
+        #[arg(allow_hyphen_values = true)]
         value: Option<String>,
     },
 }
@@ -140,9 +143,10 @@ impl What {
                 let told = format!("the way from {} to {} is whole again", way.client, way.part);
                 (Action::Link { routes: vec![way.route()], change: Change::Heal }, told)
             }
-            Self::Ask { part: Part { part }, fault, value } => {
+            Self::Ask { program: part, fault, value } => {
                 let with = value.as_ref().map_or_else(String::new, |value| format!(" {value}"));
-                let told = format!("{part} does as it was asked: {fault}{with}");
+                let told =
+                    format!("{part} does as it was asked: {fault}{with}; until it is asked otherwise or starts again");
                 (Action::Ask { part, fault, value }, told)
             }
         }

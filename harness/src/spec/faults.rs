@@ -57,18 +57,22 @@ pub struct NoFailpoint {
 /// What stands for a value in a body.
 struct Placeholder {
     text: &'static str,
+    /// How a list of faults shows it.
+    name: &'static str,
     /// What a person gives for it.
     expected: &'static str,
     read: fn(&str) -> Option<u64>,
 }
 
 const PLACEHOLDERS: [Placeholder; 2] = [
-    Placeholder { text: "{milliseconds}", expected: "a duration such as 200ms", read: milliseconds },
-    Placeholder { text: "{number}", expected: "a whole number", read: |value| value.parse().ok() },
+    Placeholder { text: "{milliseconds}", name: "DURATION", expected: "a duration such as 200ms", read: milliseconds },
+    Placeholder { text: "{number}", name: "NUMBER", expected: "a whole number", read: |value| value.parse().ok() },
 ];
 
 fn milliseconds(value: &str) -> Option<u64> {
-    u64::try_from(humantime::parse_duration(value).as_ref().map(Duration::as_millis).ok()?).ok()
+    let duration = humantime::parse_duration(value).ok()?;
+    let millis = u64::try_from(duration.as_millis()).ok()?;
+    (Duration::from_millis(millis) == duration).then_some(millis)
 }
 
 fn post() -> String {
@@ -85,11 +89,16 @@ impl RequestSpec {
             (None, None) => Ok(self.json.clone()),
             (None, Some(value)) => Err(format!("takes no value, and {value:?} is given")),
             (Some(Placeholder { expected, .. }), None) => Err(format!("takes {expected}, and none is given")),
-            (Some(Placeholder { text, expected, read }), Some(value)) => {
+            (Some(Placeholder { text, expected, read, .. }), Some(value)) => {
                 let read = read(value).ok_or_else(|| format!("takes {expected}, and {value:?} is given"))?;
                 Ok(self.json.as_ref().map(|json| json.replace(text, &read.to_string())))
             }
         }
+    }
+
+    /// A value that it takes, for a list of faults.
+    pub(crate) fn takes(&self) -> Option<&'static str> {
+        self.placeholders().next().map(|placeholder| placeholder.name)
     }
 
     /// What of its body stands for a value.

@@ -12,7 +12,7 @@ use crate::link::LinkError;
 use crate::plan::is_instance_of;
 use crate::report::{Problem, chain};
 use crate::runtime::{Spawner, StartError};
-use crate::spec::Layout;
+use crate::spec::{Layout, RequestSpec};
 
 /// What to do about brokers that share a process.
 const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `--layout separate`";
@@ -105,12 +105,16 @@ async fn asked(tenancy: &Tenancy, part: &str, fault: &str, value: Option<&str>) 
         return Err(Problem::new(format!("there is no program {part}; the programs are {known}")));
     };
     let Some(request) = program.faults.get(fault) else {
-        let known: Vec<_> = program.faults.keys().map(String::as_str).collect();
         let problem = Problem::new(format!("{part} has no fault {fault}"));
-        return Err(if known.is_empty() {
-            problem.hint(format!("the description of program {} names none that can be asked for here", program.name))
-        } else {
-            problem.hint(format!("those that its description names are {}", known.join(", ")))
+        let with_value = |(name, request): (&String, &RequestSpec)| {
+            request.takes().map_or_else(|| name.clone(), |value| format!("{name} {value}"))
+        };
+        let known: Vec<_> = program.faults.iter().map(with_value).collect();
+        let able: Vec<_> = programs.iter().filter(|it| !it.faults.is_empty()).map(|it| it.name.as_str()).collect();
+        return Err(match (known.is_empty(), able.is_empty()) {
+            (false, _) => problem.hint(format!("those that its description names are {}", known.join(", "))),
+            (true, false) => problem.hint(format!("what can be asked is {}", able.join(", "))),
+            (true, true) => problem.hint("the description of this system names no faults of programs"),
         });
     };
     if tenancy.processes.is_paused(part) {

@@ -128,11 +128,16 @@ async fn payments_go_wrong(up: &Up, payments: &PaymentApi) -> Verdict {
     assert_eq!(paid(payments, 1006).await?.0, 200);
 
     up.refused(&["ask", "payment-api", "flood"], "payment-api has no fault flood")?;
-    up.refused(&["ask", "payment-api", "flood"], "answer-twice, approve, close-connection, decline")?;
+    up.refused(
+        &["ask", "payment-api", "flood"],
+        "answer-twice, approve, close-connection, decline, delay DURATION, malformed",
+    )?;
     up.refused(&["ask", "payment-api", "delay"], "fault delay takes a duration such as 200ms, and none is given")?;
     up.refused(&["ask", "payment-api", "decline", "3s"], "fault decline takes no value, and \"3s\" is given")?;
     up.refused(&["ask", "payment-api", "status", "9"], "refuses PUT /rules with 400")?;
     up.refused(&["ask", "concert", "decline"], "concert has no fault decline")?;
+    up.refused(&["ask", "concert", "decline"], "what can be asked is payment-api")?;
+    up.refused(&["ask", "payment-api", "delay", "500us"], "takes a duration such as 200ms, and \"500us\" is given")?;
     up.refused(&["ask", "kafka", "decline"], "there is no program kafka; the programs are payment-api, concert")
 }
 
