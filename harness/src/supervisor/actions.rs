@@ -1,5 +1,6 @@
 //! What is done to a running environment: signals and restarts of parts, faults of ways, and what a program is asked.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -12,7 +13,7 @@ use crate::link::LinkError;
 use crate::plan::is_instance_of;
 use crate::report::{Problem, chain};
 use crate::runtime::{Spawner, StartError};
-use crate::spec::{Layout, RequestSpec};
+use crate::spec::{Layout, ProgramSpec, RequestSpec};
 
 /// What to do about brokers that share a process.
 const SEPARATE: &str = "ask for `layout = \"separate\"` in the description, or `--layout separate`";
@@ -104,19 +105,7 @@ async fn asked(tenancy: &Tenancy, part: &str, fault: &str, value: Option<&str>) 
         let known = programs.iter().map(|program| program.name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(Problem::new(format!("there is no program {part}; the programs are {known}")));
     };
-    let Some(request) = program.faults.get(fault) else {
-        let problem = Problem::new(format!("{part} has no fault {fault}"));
-        let with_value = |(name, request): (&String, &RequestSpec)| {
-            request.takes().map_or_else(|| name.clone(), |value| format!("{name} {value}"))
-        };
-        let known: Vec<_> = program.faults.iter().map(with_value).collect();
-        let able: Vec<_> = programs.iter().filter(|it| !it.faults.is_empty()).map(|it| it.name.as_str()).collect();
-        return Err(match (known.is_empty(), able.is_empty()) {
-            (false, _) => problem.hint(format!("those that its description names are {}", known.join(", "))),
-            (true, false) => problem.hint(format!("what can be asked is {}", able.join(", "))),
-            (true, true) => problem.hint("the description of this system names no faults of programs"),
-        });
-    };
+    let Some(request) = program.faults.get(fault) else { return Err(no_fault(part, fault, program, programs)) };
     if tenancy.processes.is_paused(part) {
         return Err(Problem::new(format!("{part} is paused")).hint(format!("`fault resume {part}` lets it go on")));
     }
@@ -124,16 +113,40 @@ async fn asked(tenancy: &Tenancy, part: &str, fault: &str, value: Option<&str>) 
         return Err(does_not_run(part));
     }
     let body = request.body(value).map_err(|why| Problem::new(format!("{part}: fault {fault} {why}")))?;
+    let address = planned.addresses.first();
+    let address = address.ok_or_else(|| Problem::new(format!("{part} listens nowhere, so nobody can ask it")))?;
+    send(part, *address, request, body).await
+}
+
+/// A program has no fault of this name; with those that can be asked.
+fn no_fault(part: &str, fault: &str, program: &ProgramSpec, programs: &[ProgramSpec]) -> Problem {
+    let problem = Problem::new(format!("{part} has no fault {fault}"));
+    if program.faults.is_empty() {
+        let able: Vec<_> = programs.iter().filter(|it| !it.faults.is_empty()).map(|it| it.name.as_str()).collect();
+        return problem.hint(if able.is_empty() {
+            "the description of this system names no faults of programs".to_owned()
+        } else {
+            format!("what can be asked is {}", able.join(", "))
+        });
+    }
+    let with_value = |(name, request): (&String, &RequestSpec)| {
+        request.takes().map_or_else(|| name.clone(), |value| format!("{name} {value}"))
+    };
+    let known: Vec<_> = program.faults.iter().map(with_value).collect();
+    problem.hint(format!("those that its description names are {}", known.join(", ")))
+}
+
+/// Sends a program the request that makes it do what it is asked.
+async fn send(part: &str, address: SocketAddrV4, request: &RequestSpec, body: Option<String>) -> Result<(), Problem> {
     let call = format!("{} {}", request.method, request.path);
     let failed = |why: String| Problem::new(format!("{part} does not answer {call}: {why}"));
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| failed(error.to_string()))?;
-    let address = planned.addresses.first().ok_or_else(|| failed("it has no address".to_owned()))?;
     let client = http::client().timeout(ANSWER_LIMIT).build().map_err(|error| failed(chain(&error)))?;
-    let mut call_out = client.request(method, format!("http://{address}{}", request.path));
+    let mut asking = client.request(method, format!("http://{address}{}", request.path));
     if let Some(body) = body {
-        call_out = call_out.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+        asking = asking.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
     }
-    let answer = call_out.send().await.map_err(|error| failed(chain(&error)))?;
+    let answer = asking.send().await.map_err(|error| failed(chain(&error)))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(());

@@ -8,10 +8,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fixtures::CallError;
-use fixtures::Refusal as _;
 use fixtures::concert::{ConcertClient, Held, PRICE};
 use fixtures::payment::PaymentApi;
+use fixtures::{CallError, Refusal as _};
 use greenroom::binaries::{self, GREENROOM};
 use greenroom::environment::Calls;
 use greenroom::parent_death::end_with_parent;
@@ -29,6 +28,19 @@ fn test_env(words: &[&str]) -> Result<Command, Failure> {
     let mut command = Command::new(binaries::built()?.join(GREENROOM));
     command.arg("test-env").args(words);
     Ok(command)
+}
+
+/// Whether `test-env` does this, and what it says.
+fn said(words: &[&str]) -> Result<(bool, String), Failure> {
+    let said = test_env(words)?.output()?;
+    Ok((said.status.success(), String::from_utf8(said.stderr)?))
+}
+
+/// `test-env` does not do this, and says why.
+fn refused(words: &[&str], told: &str) -> Verdict {
+    let (is_done, said) = said(words)?;
+    assert!(!is_done && said.contains(told), "{words:?}: {said}");
+    Ok(())
 }
 
 /// An environment that `up` holds, which ends with it.
@@ -76,23 +88,20 @@ impl Up {
         self.variables.get(name).map(String::as_str).ok_or_else(|| Failure::new(format!("no {name} in its variables")))
     }
 
-    /// Whether `fault` does this, and what it says.
-    fn fault(&self, words: &[&str]) -> Result<(bool, String), Failure> {
-        let said = test_env(&[&["fault", "--environment", &self.environment], words].concat())?.output()?;
-        Ok((said.status.success(), String::from_utf8(said.stderr)?))
+    /// The words of a `fault` in this environment.
+    fn fault<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        [&["fault", "--environment", &self.environment], words].concat()
     }
 
     fn done(&self, words: &[&str]) -> Verdict {
-        match self.fault(words)? {
+        match said(&self.fault(words))? {
             (true, _) => Ok(()),
             (false, said) => Err(Failure::new(format!("{words:?} failed: {said}"))),
         }
     }
 
     fn refused(&self, words: &[&str], told: &str) -> Verdict {
-        let (is_done, said) = self.fault(words)?;
-        assert!(!is_done && said.contains(told), "{words:?}: {said}");
-        Ok(())
+        refused(&self.fault(words), told)
     }
 }
 
@@ -192,11 +201,7 @@ fn a_point_that_does_not_exist_is_told() -> Verdict {
     if is_about_others()? {
         return Ok(());
     }
-    let said = test_env(&["plan", "concert", "--crash-at", "after-lunch"])?.output()?;
-    let told = String::from_utf8(said.stderr)?;
-    assert!(!said.status.success() && told.contains("concert has no failpoint after-lunch; they are after-"), "{told}");
-    let said = test_env(&["plan", "coupon", "--crash-at", "after-commit"])?.output()?;
-    let told = String::from_utf8(said.stderr)?;
-    assert!(!said.status.success() && told.contains("none of its programs has any"), "{told}");
-    Ok(())
+    let point = "concert has no failpoint after-lunch; they are after-";
+    refused(&["plan", "concert", "--crash-at", "after-lunch"], point)?;
+    refused(&["plan", "coupon", "--crash-at", "after-commit"], "none of its programs has any")
 }
