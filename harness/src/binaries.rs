@@ -72,22 +72,32 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
     }
     // A test is target/<profile>/deps/<name>-<hash>.
     let directory = beside.parent().filter(|_| beside.ends_with("deps")).ok_or_else(missing)?;
-    let target = directory.parent().ok_or_else(missing)?;
-    let run = std::env::var("NEXTEST_RUN_ID").ok();
-    let marker = target.join("greenroom").join(format!("built-{}", run.as_deref().unwrap_or("alone")));
-    std::fs::create_dir_all(target.join("greenroom")).map_err(around("make target/greenroom"))?;
-    let lock = std::fs::File::create(target.join("greenroom").join("build.lock")).map_err(around("make a lock"))?;
+    once_in_a_run(directory, "binaries", || cargo_build(directory, &["--bins"]))?;
+    Ok(directory.to_owned())
+}
+
+/// Builds what is to lie in `directory`, unless another test of this run of nextest has done so: even where nothing has
+/// changed, Cargo needs a third of a second to know it.
+fn once_in_a_run(
+    directory: &Path,
+    what: &str,
+    build: impl FnOnce() -> Result<(), BinariesError>,
+) -> Result<(), BinariesError> {
+    let around = |what| move |cause: std::io::Error| BinariesError::Around { what, cause: cause.to_string() };
+    let Some(run) = std::env::var("NEXTEST_RUN_ID").ok() else { return build() };
+    let marks = directory.parent().unwrap_or(directory).join("greenroom");
+    std::fs::create_dir_all(&marks).map_err(around("make target/greenroom"))?;
+    let lock = std::fs::File::create(marks.join("build.lock")).map_err(around("make a lock"))?;
     let _lock =
         Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| around("take the build lock")(errno.into()))?;
-    if run.is_some() && marker.exists() {
-        return Ok(directory.to_owned());
+    let of_this_run = format!("built-{run}-");
+    let mark = marks.join(format!("{of_this_run}{what}"));
+    if mark.exists() {
+        return Ok(());
     }
-    build(directory)?;
-    forget_older_runs(&target.join("greenroom"));
-    if run.is_some() {
-        std::fs::write(&marker, "").map_err(around("mark the build"))?;
-    }
-    Ok(directory.to_owned())
+    build()?;
+    forget_older_runs(&marks, &of_this_run);
+    std::fs::write(&mark, "").map_err(around("mark the build"))
 }
 
 /// Builds a binary that an ordinary build leaves out, with the feature (`package/feature`) that it needs, beside the
@@ -98,11 +108,10 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
 pub fn build_variant(feature: &str, binary: &str, offline: bool) -> Result<(), BinariesError> {
     // Of the whole workspace, because a package alone would have its dependencies built once more, with fewer features.
     let offline: &[_] = if offline { &["--offline"] } else { &[] };
-    cargo_build(&built()?, &[&["--bin", binary, "--features", feature], offline].concat())
-}
-
-fn build(directory: &Path) -> Result<(), BinariesError> {
-    cargo_build(directory, &["--bins"])
+    let directory = built()?;
+    once_in_a_run(&directory, binary, || {
+        cargo_build(&directory, &[&["--bin", binary, "--features", feature], offline].concat())
+    })
 }
 
 fn cargo_build(directory: &Path, what: &[&str]) -> Result<(), BinariesError> {
@@ -126,10 +135,11 @@ fn cargo_build(directory: &Path, what: &[&str]) -> Result<(), BinariesError> {
     Err(BinariesError::Build { what, output: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 
-/// Marks of runs that have ended; the one being made is written afterwards.
-fn forget_older_runs(directory: &Path) {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("built-")) {
-        let _ = std::fs::remove_file(entry.path());
+/// Removes the marks of runs that have ended.
+fn forget_older_runs(marks: &Path, of_this_run: &str) {
+    let entries = std::fs::read_dir(marks).into_iter().flatten().flatten();
+    let names = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    for (_, path) in names.filter(|(name, _)| name.starts_with("built-") && !name.starts_with(of_this_run)) {
+        let _ = std::fs::remove_file(path);
     }
 }

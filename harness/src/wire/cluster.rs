@@ -30,7 +30,7 @@ pub struct ClusterView {
     pub brokers: Vec<Broker>,
 }
 
-/// Asks every broker, every 10 ms, for its metadata, until each one's own lists all of `brokers` and names a
+/// Asks every broker, every 25 ms, for its metadata, until each one's own lists all of `brokers` and names a
 /// controller.
 ///
 /// # Errors

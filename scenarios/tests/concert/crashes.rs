@@ -1,8 +1,8 @@
 //! The service dies in each window between two steps that belong together, and its successor makes good what it left:
 //! money is taken once, a seat is sold once, nothing is lost.
 //!
-//! A dead member stays in its group until its session has timed out, after six seconds: most of the time of these
-//! stories.
+//! It has a name in its group here, and so its partitions back at once. A dead member without one stays until its
+//! session has timed out, after six seconds: so it is in the story that is told [by hand](crate::by_hand).
 
 use std::process::Command;
 

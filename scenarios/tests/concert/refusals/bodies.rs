@@ -1,4 +1,4 @@
-//! Bodies that are wrong in one place, and right ones with every number as a text.
+//! Bodies and paths that are wrong in one place, and right bodies with every number as a text.
 
 use fixtures::Stage;
 use fixtures::concert::{self, Buyer, Concert, PRICE, SeatStatus, Show};
@@ -84,10 +84,10 @@ fn spoilt(body: &Map<String, Value>) -> Vec<Map<String, Value>> {
 }
 
 /// Goal: a body with a field too many, too few or of the wrong type is refused by every route and changes nothing.
-/// Numbers may be texts.
+/// Numbers may be texts. A schedule is asked for by a number, and seats by a date.
 /// Method: everything wrong; then the right body for each route, and the payment that comes of them.
 #[test]
-fn wrong_bodies_are_refused() -> Verdict {
+fn wrong_bodies_and_paths_are_refused() -> Verdict {
     concert::scenario(async |stage| {
         let show = stage.concert.put_on_show(1, PRICE).await?;
         let buyer = stage.concert.buyer(1, POINTS).await?;
@@ -102,6 +102,10 @@ fn wrong_bodies_are_refused() -> Verdict {
                 let refused = answer.refusal().map_err(|error| Failure::new(format!("{what}: {error}")))?;
                 assert_eq!(refused.code(), (400, "COMMON_400"), "{what}");
             }
+        }
+        let no_date = format!("/concert/seat/{}/tomorrow", show.concert);
+        for path in ["/concert/schedule/winterreise", &no_date] {
+            assert_eq!(stage.concert.get(path).refused().await?.code(), (400, "COMMON_400"), "{path}");
         }
         assert_eq!(everything(stage).await?, before);
 

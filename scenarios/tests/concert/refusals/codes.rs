@@ -29,7 +29,8 @@ fn seats_that_are_missing_or_there_already() -> Verdict {
     })
 }
 
-/// Goal: points are neither given to nor taken from who does not exist, has no balance, or has too few.
+/// Goal: points are neither given to nor taken from who does not exist, has no balance, or has too few; and nobody has
+/// those of an unknown user.
 /// Method: a user with too few points uses and pays; then it loses its row of the table of balances, and has it back.
 /// At last [`a_refund_is_not_lost_with_its_balance`].
 #[test]
@@ -39,6 +40,7 @@ fn users_and_balances_that_are_missing_or_too_small() -> Verdict {
         for refused in [stage.concert.charge(UserId(7), 1).await, stage.concert.use_points(UserId(7), 1).await] {
             assert_eq!(refused.refused()?.code(), (400, "USER_001"));
         }
+        assert_eq!(stage.concert.points(UserId(7)).await.refused()?.code(), (400, "USER_001"));
         let buyer = stage.concert.buyer(1, PRICE - 1).await?;
         let held = stage.concert.hold(&buyer, &show, 1).await?;
         let database = stage.database().await?;

@@ -1,9 +1,11 @@
-//! Tokens that are none: of somebody else, forged, or past their end; and what is in those that are.
+//! Tokens that are none: missing, of somebody else, forged, or past their end; and what is in those that are.
 
-use fixtures::concert::{self, Concert, QueueToken};
+use fixtures::concert::{self, Concert, PRICE, QueueToken};
 use fixtures::{Refusal, Stage};
 use greenroom::scenario::{Verdict, eventually};
 use serde_json::{Value, json};
+
+use crate::books;
 
 /// A JWT's header that asks for no signature: `{"alg":"none","typ":"JWT"}`.
 const UNSIGNED: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
@@ -14,7 +16,7 @@ const DECODE: &str = "SELECT convert_from(decode(
     rpad(translate($1, '-_', '+/'), (length($1) + 3) / 4 * 4, '='), 'base64'), 'UTF8')";
 
 /// Goal: a token is an HS256 JWT that names its place in the queue; what this service has not signed with its own key
-/// is no token, nor is one whose time is over.
+/// is no token, nor is one whose time is over. Without one nobody reserves or pays.
 /// Method: the first service is shown what is no token, and its own with another signature or none, while that lives.
 /// The second has another key and tokens that live for a second: it is shown the token of the first, which lives on,
 /// and its own when it has expired.
@@ -25,6 +27,7 @@ fn only_a_token_of_its_own_is_valid() -> Verdict {
         let own = stage.concert.issue_token().await?;
         names_its_place(stage, &own).await?;
         forged_tokens_are_invalid(stage, &own).await?;
+        one_is_needed(stage).await?;
         of_another = Some(own);
         Ok(())
     })?;
@@ -40,6 +43,18 @@ fn only_a_token_of_its_own_is_valid() -> Verdict {
         .await?;
         is_invalid(stage, &own, "past its end").await
     })
+}
+
+/// Who has none neither reserves nor pays what somebody who has one could.
+async fn one_is_needed(stage: &Stage<'_, Concert>) -> Verdict {
+    let show = stage.concert.put_on_show(1, PRICE).await?;
+    let user = stage.concert.funded_user(1, PRICE).await?;
+    let wish = serde_json::to_value(show.wish(user, 1))?;
+    let payment = json!({ "userId": user, "seatId": show.seats[0].id });
+    for (path, body) in [("/reservation/seat", wish), ("/reservation/payment", payment)] {
+        assert_eq!(stage.concert.post(path).json(body).refused().await?.code(), (401, "COMMON_401"), "{path}");
+    }
+    books::balance(stage, &[(user, PRICE)]).await
 }
 
 /// Nothing is made valid by parts of a valid token, which is so until the end.
