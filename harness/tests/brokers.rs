@@ -167,6 +167,16 @@ fn members_of_a_group_are_waited_for() -> Verdict {
         let unknown = environment.kafka().shared_by("nobody's", 1..).await.expect_err("nobody has described it");
         let said = "the description names no consumer group nobody's; those that it names: by-classic, by-consumer";
         assert_eq!(unknown.to_string(), said);
+
+        // Brokers are asked last, and their answer is told also where something else is not at rest.
+        let call = environment.calls().begin();
+        Producer::of(environment)?.send(NewRecord::to("mixed").partition(0).value("unread")).await?;
+        let error = environment.settle(Duration::from_millis(100)).await.expect_err("a call is in flight");
+        let said = report::chain(&error);
+        let lags = |protocol| format!("group by-{protocol} lags 1 on mixed[0]");
+        let all = ["HTTP calls in flight: 1".to_owned(), lags("classic"), lags("consumer")];
+        assert!(all.iter().all(|waiting| said.contains(waiting)), "{said}");
+        drop(call);
         Ok(())
     })
 }
