@@ -72,27 +72,34 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
     }
     // A test is target/<profile>/deps/<name>-<hash>.
     let directory = beside.parent().filter(|_| beside.ends_with("deps")).ok_or_else(missing)?;
-    once_in_a_run(directory, "binaries", || cargo_build(directory, &["--bins"]))?;
+    once_in_a_run(directory, GREENROOM, || cargo_build(directory, &["--bins"]))?;
     Ok(directory.to_owned())
 }
 
-/// Builds what is to lie in `directory`, unless another test of this run of nextest has done so: even where nothing has
-/// changed, Cargo needs a third of a second to know it.
+/// Builds `program` in `directory`, and what is built with it, unless another test of this run of nextest has done so:
+/// even where nothing has changed, Cargo needs a third of a second to know it.
 fn once_in_a_run(
     directory: &Path,
-    what: &str,
+    program: &str,
     build: impl FnOnce() -> Result<(), BinariesError>,
 ) -> Result<(), BinariesError> {
-    let around = |what| move |cause: std::io::Error| BinariesError::Around { what, cause: cause.to_string() };
     let Some(run) = std::env::var("NEXTEST_RUN_ID").ok() else { return build() };
     let marks = directory.parent().unwrap_or(directory).join("greenroom");
-    std::fs::create_dir_all(&marks).map_err(around("make target/greenroom"))?;
+    let of_this_run = format!("built-{run}-");
+    let mark = marks.join(format!("{of_this_run}{program}"));
+    let is_built = || mark.exists() && is_program(&directory.join(program));
+    if is_built() {
+        return Ok(());
+    }
+    let around = |what| {
+        let marks = marks.display();
+        move |cause: std::io::Error| BinariesError::Around { what, cause: format!("{marks}: {cause}") }
+    };
+    std::fs::create_dir_all(&marks).map_err(around("make a directory"))?;
     let lock = std::fs::File::create(marks.join("build.lock")).map_err(around("make a lock"))?;
     let _lock =
         Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| around("take the build lock")(errno.into()))?;
-    let of_this_run = format!("built-{run}-");
-    let mark = marks.join(format!("{of_this_run}{what}"));
-    if mark.exists() {
+    if is_built() {
         return Ok(());
     }
     build()?;
@@ -101,7 +108,8 @@ fn once_in_a_run(
 }
 
 /// Builds a binary that an ordinary build leaves out, with the feature (`package/feature`) that it needs, beside the
-/// others: a program with a defect planted in it, for the proof that a scenario finds it. `offline` fetches nothing.
+/// others: a program with a defect planted in it, for the proof that a scenario finds it. Once in a run of nextest;
+/// `offline` fetches nothing.
 ///
 /// # Errors
 /// It cannot be built, or there is no place for it.
@@ -135,7 +143,7 @@ fn cargo_build(directory: &Path, what: &[&str]) -> Result<(), BinariesError> {
     Err(BinariesError::Build { what, output: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 
-/// Removes the marks of runs that have ended.
+/// Removes the marks of other runs; one that still goes on asks Cargo once more.
 fn forget_older_runs(marks: &Path, of_this_run: &str) {
     let entries = std::fs::read_dir(marks).into_iter().flatten().flatten();
     let names = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));

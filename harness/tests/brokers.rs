@@ -171,11 +171,15 @@ fn members_of_a_group_are_waited_for() -> Verdict {
         // Brokers are asked last, and their answer is told also where something else is not at rest.
         let call = environment.calls().begin();
         Producer::of(environment)?.send(NewRecord::to("mixed").partition(0).value("unread")).await?;
-        let error = environment.settle(Duration::from_millis(100)).await.expect_err("a call is in flight");
-        let said = report::chain(&error);
         let lags = |protocol| format!("group by-{protocol} lags 1 on mixed[0]");
         let all = ["HTTP calls in flight: 1".to_owned(), lags("classic"), lags("consumer")];
-        assert!(all.iter().all(|waiting| said.contains(waiting)), "{said}");
+        // On full cores brokers stand still for longer than they are waited for.
+        scenario::eventually(async || {
+            let error = environment.settle(Duration::from_millis(100)).await.expect_err("a call is in flight");
+            let said = report::chain(&error);
+            if all.iter().all(|waiting| said.contains(waiting)) { Ok(()) } else { Err(said) }
+        })
+        .await?;
         drop(call);
         Ok(())
     })

@@ -9,8 +9,7 @@ use crate::attempts::Attempts;
 
 /// How often each broker of a cluster that is still starting is asked: nothing is listening for most of that time.
 ///
-/// A refused connection is cheap, but every 10 ms they were 760 in a start of three brokers on full cores, a tenth of a
-/// second of them.
+/// At 10 ms a start of three brokers had 760 refused connections, which took 0.09 s of CPU time.
 pub(super) const STARTING: Duration = Duration::from_millis(25);
 /// How often a running cluster is asked for a state that it reaches within some tens of milliseconds.
 ///

@@ -1,8 +1,9 @@
 //! The service dies in each window between two steps that belong together, and its successor makes good what it left:
 //! money is taken once, a seat is sold once, nothing is lost.
 //!
-//! It has a name in its group here, and so its partitions back at once. A dead member without one stays until its
-//! session has timed out, after six seconds: so it is in the story that is told [by hand](crate::by_hand).
+//! It is a static member of its group (KIP-345) and has its partitions back at once. A dead member without a name keeps
+//! them until its session has timed out, after six seconds: so it is in [`after_the_charge`], where its record comes
+//! again, in [`another_instance_takes_over`], and [by hand](crate::by_hand).
 
 use std::process::Command;
 
@@ -181,7 +182,8 @@ fn between_two_rows() -> Verdict {
 /// Method: the service dies after it has settled the payment, before the token is used up and the offset committed.
 #[test]
 fn after_the_charge() -> Verdict {
-    concert::adjusted().crash_at(Failpoint::AfterCharge).scenario(async |stage| {
+    let nameless = concert::adjusted().crash_at(Failpoint::AfterCharge).variable("KAFKA_GROUP_INSTANCE_ID", "");
+    nameless.scenario(async |stage| {
         let held = a_held_seat(stage).await?;
         stage.concert.pay_for(&held).await?;
         dead(stage).await?;

@@ -24,10 +24,10 @@ const DECODE: &str = "SELECT convert_from(decode(
 fn only_a_token_of_its_own_is_valid() -> Verdict {
     let mut of_another = None;
     concert::adjusted().variable("JWT_SECRET", "the-key-of-somebody-else").scenario(async |stage| {
+        one_is_needed(stage).await?;
         let own = stage.concert.issue_token().await?;
         names_its_place(stage, &own).await?;
         forged_tokens_are_invalid(stage, &own).await?;
-        one_is_needed(stage).await?;
         of_another = Some(own);
         Ok(())
     })?;
@@ -45,7 +45,7 @@ fn only_a_token_of_its_own_is_valid() -> Verdict {
     })
 }
 
-/// Who has none neither reserves nor pays what somebody who has one could.
+/// Without a token nobody reserves or pays, and no points move.
 async fn one_is_needed(stage: &Stage<'_, Concert>) -> Verdict {
     let show = stage.concert.put_on_show(1, PRICE).await?;
     let user = stage.concert.funded_user(1, PRICE).await?;
