@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use bench::Bench;
 pub(crate) use images::Images;
-pub(crate) use judge::{Judge, is_heard_everywhere};
+pub(crate) use judge::{Judge, StartOnce};
 pub(crate) use stand_in::StandIn;
 
 /// Environments by hand.

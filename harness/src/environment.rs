@@ -75,6 +75,8 @@ pub struct StartOptions {
     pub offline: bool,
     /// How long the start may take.
     pub deadline: Duration,
+    /// Wait for the consumers of somebody else's service too: what is sent before they have joined might be missed.
+    pub awaits_consumers: bool,
 }
 
 impl Default for StartOptions {
@@ -85,6 +87,7 @@ impl Default for StartOptions {
             runtime: None,
             offline: false,
             deadline: START_DEADLINE,
+            awaits_consumers: true,
         }
     }
 }
@@ -95,7 +98,7 @@ impl Environment {
     /// # Errors
     /// It did not start; nothing of it is left then but the logs that the error names.
     pub async fn start(spec: Spec, options: StartOptions, step: impl FnMut(&Event)) -> Result<Self, EnvironmentError> {
-        let StartOptions { scope, holder, runtime, offline, deadline } = options;
+        let StartOptions { scope, holder, runtime, offline, deadline, awaits_consumers } = options;
         let runtime = runtime.map_or_else(chosen_runtime, Ok)?;
         let preparing = tokio::task::spawn_blocking(move || {
             let binaries = binaries::built()?;
@@ -126,7 +129,7 @@ impl Environment {
         let (absent, unasked) = (Vec::new(), Vec::new());
         let mut environment =
             Self { spec, lease, calls: Calls::default(), audit, ended: BTreeSet::new(), absent, unasked };
-        if environment.spec.is_of_somebody_else() && scope == Scope::Everything {
+        if awaits_consumers && environment.spec.is_of_somebody_else() && scope == Scope::Everything {
             environment.absent = environment.groups_without_members().await;
         }
         Ok(environment)

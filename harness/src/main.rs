@@ -40,9 +40,9 @@ enum Command {
     /// Take the place of a service that runs elsewhere (started as a part of its environment).
     #[command(hide = true)]
     StandIn(cli::StandIn),
-    /// Say by the exit code whether a program of the environment that this runs in listens at every address.
+    /// Start a service once (started by `judge`).
     #[command(hide = true)]
-    IsHeardEverywhere,
+    StartOnce(cli::StartOnce),
     /// Run the supervisor in a directory (started by clients).
     #[command(hide = true)]
     Supervise {
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Command::StandIn(stand_in) => stand_in.run(),
         // On the main thread: whatever it spawns ends with the thread that spawned it.
         Command::Supervise { house } => supervise(house).map(|()| ExitCode::SUCCESS),
-        Command::IsHeardEverywhere => cli::is_heard_everywhere(),
+        Command::StartOnce(start_once) => start_once.run(),
         Command::Watch { house, identity } => {
             watch::watch(&House::at(house), &identity);
             Ok(ExitCode::SUCCESS)

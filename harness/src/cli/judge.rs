@@ -6,8 +6,7 @@ use std::process::{self, ExitCode};
 
 use anyhow::{Context, bail, ensure};
 use futures_util::FutureExt as _;
-use greenroom::environment::{RUNTIME_VARIABLE, kept_directory};
-use greenroom::runtime::ENVIRONMENT_VARIABLE;
+use greenroom::environment::{RUNTIME_VARIABLE, StartOptions, kept_directory};
 use greenroom::service::{
     SERVICE_ADDRESS_VARIABLE, SERVICE_DIRECTORY_VARIABLE, SERVICE_FILE_VARIABLE, SERVICE_IMAGE_VARIABLE,
     SERVICE_PORT_VARIABLE, SERVICE_VARIABLE, elsewhere,
@@ -17,10 +16,11 @@ use greenroom::verdict::{self, VERDICTS_VARIABLE};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::wanted::default_system;
-use super::{answer, block_on, say};
+use super::start::{asked_by, gone, start};
+use super::wanted::{Wanted, default_system};
+use super::{EndRequests, answer, block_on, say};
 
-/// The exit code of [`is_heard_everywhere`] where that is so.
+/// The exit code of [`StartOnce`] where the service listens at every address.
 const HEARD_EVERYWHERE: u8 = 75;
 
 /// Run the default system's stories against another implementation of it.
@@ -116,17 +116,16 @@ impl Judge {
     /// A service that does not start is told of once, not once for each story. Answers whether it listens at every
     /// address.
     fn start_once(&self, system: &str) -> anyhow::Result<bool> {
-        let greenroom = std::env::current_exe()?;
-        let mut start = process::Command::new(&greenroom);
-        start.args(["test-env", "run", system]);
+        // A process of its own: what asks it to end must not be held back from the stories.
+        let mut start = process::Command::new(std::env::current_exe()?);
+        start.args(["start-once", system]);
         start.args(self.service.iter().flat_map(|command| ["--service", command]));
         start.args(self.service_image.iter().flat_map(|image| ["--service-image", image]));
         if let Some(port) = self.service_port {
             start.args(["--service-port", &port.to_string()]);
         }
         say("starting the service once");
-        let started = start.arg("--").arg(greenroom).arg("is-heard-everywhere").status();
-        match started.context("start the service once")?.code() {
+        match start.status().context("start the service once")?.code() {
             Some(0) => Ok(false),
             Some(code) if code == i32::from(HEARD_EVERYWHERE) => Ok(true),
             _ => bail!("the service does not start, so no story is told"),
@@ -149,10 +148,28 @@ fn asks_for_several(arguments: &[String]) -> bool {
     false
 }
 
-/// Says by the exit code whether a program of the environment that this runs in listens at every address.
-pub(crate) fn is_heard_everywhere() -> anyhow::Result<ExitCode> {
-    let environment = std::env::var(ENVIRONMENT_VARIABLE).context("this does not run in an environment")?;
-    Ok(ExitCode::from(if elsewhere::is_heard_everywhere(&environment)? { HEARD_EVERYWHERE } else { 0 }))
+/// Start a service and end it, and say by the exit code whether it listens at every address.
+#[derive(clap::Args)]
+pub(crate) struct StartOnce {
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+impl StartOnce {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        block_on(async {
+            let mut end = EndRequests::listen()?;
+            let options = StartOptions { awaits_consumers: false, ..asked_by("test --service") };
+            let Some(environment) = start(&self.wanted, options, &mut end).await? else {
+                return Ok(ExitCode::from(130));
+            };
+            let directory = environment.plan().site.directory.clone();
+            let heard = elsewhere::is_heard_everywhere(&environment.plan().site.environment);
+            environment.release().await?;
+            gone(&directory).await?;
+            Ok(ExitCode::from(if heard? { HEARD_EVERYWHERE } else { 0 }))
+        })
+    }
 }
 
 #[cfg(test)]

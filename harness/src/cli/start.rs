@@ -102,7 +102,7 @@ impl Up {
         }
         block_on(async {
             let mut end = EndRequests::listen()?;
-            let Some(mut environment) = start(&self.wanted, "test-env up", &mut end).await? else {
+            let Some(mut environment) = start(&self.wanted, asked_by("test-env up"), &mut end).await? else {
                 return Ok(ExitCode::from(130));
             };
             if let Some(path) = &self.env_file {
@@ -162,9 +162,8 @@ impl Run {
         };
         block_on(async {
             let mut end = EndRequests::listen()?;
-            let Some(environment) =
-                start(&self.wanted, &format!("test-env run {}", self.command.join(" ")), &mut end).await?
-            else {
+            let options = asked_by(&format!("test-env run {}", self.command.join(" ")));
+            let Some(environment) = start(&self.wanted, options, &mut end).await? else {
                 return Ok(ExitCode::from(130));
             };
             let directory = environment.plan().site.directory.clone();
@@ -210,18 +209,21 @@ impl PlanCommand {
     }
 }
 
+/// How this command asks for an environment.
+pub(super) fn asked_by(command: &str) -> StartOptions {
+    StartOptions { holder: format!("{command}, process {}", std::process::id()), ..StartOptions::default() }
+}
+
 /// Starts what is wanted and tells a person of every step; `None` when asked to end meanwhile.
-async fn start(wanted: &Wanted, holder: &str, end: &mut EndRequests) -> anyhow::Result<Option<Environment>> {
+pub(super) async fn start(
+    wanted: &Wanted,
+    options: StartOptions,
+    end: &mut EndRequests,
+) -> anyhow::Result<Option<Environment>> {
     let workspace = Workspace::here()?;
     let spec = wanted.spec(&workspace)?;
     let (offline, runtime, variant) = (wanted.offline, wanted.runtime()?, wanted.variant(&spec));
-    let options = StartOptions {
-        scope: wanted.scope(),
-        holder: format!("{holder}, process {}", std::process::id()),
-        runtime: Some(runtime),
-        offline,
-        ..StartOptions::default()
-    };
+    let options = StartOptions { scope: wanted.scope(), runtime: Some(runtime), offline, ..options };
     let mut directory = None;
     let starting = async {
         let preparing = move || {
@@ -291,7 +293,7 @@ async fn tell_news(environment: &mut Environment) -> anyhow::Result<()> {
 }
 
 /// Waits until nothing of an environment is left.
-async fn gone(directory: &Path) -> anyhow::Result<()> {
+pub(super) async fn gone(directory: &Path) -> anyhow::Result<()> {
     let deadline = Instant::now() + GONE_DEADLINE;
     let waited = runtime::until(deadline, Duration::from_millis(5), async || {
         if directory.exists() { Err(format!("{} is still there", directory.display())) } else { Ok(()) }
