@@ -63,8 +63,9 @@ fn find_or_build() -> Result<PathBuf, BinariesError> {
     if let Some(directory) = std::env::var_os(BINARIES_VARIABLE) {
         return Ok(PathBuf::from(directory));
     }
-    let around = |what| move |cause: std::io::Error| BinariesError::Around { what, cause: cause.to_string() };
-    let running = std::env::current_exe().map_err(around("find the running program"))?;
+    let unknown =
+        |cause: std::io::Error| BinariesError::Around { what: "find the running program", cause: cause.to_string() };
+    let running = std::env::current_exe().map_err(unknown)?;
     let missing = || BinariesError::NoTarget { running: running.clone() };
     let beside = running.parent().ok_or_else(missing)?;
     if running.file_name().is_some_and(|name| name == GREENROOM) {
