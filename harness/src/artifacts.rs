@@ -3,13 +3,14 @@
 //! [`prepare`] answers with a [`Toolchain`]: a JDK, Kafka's jars with a class archive for each layout, PostgreSQL with
 //! a prepared data directory, and a Redis server. Whatever is made lies in the `store`, one directory per hash of what
 //! it was made from; a finished one never changes. The steps, each in its own file: `jdk` looks, `maven` fetches
-//! and compiles, `postgres` and `redis` unpack, `relink` and `archive` let brokers start fast.
+//! and compiles, `postgres` and `redis` unpack, `relink`, `archive` and `checkpoint` let brokers start fast.
 //!
 //! Deliberately absent: starting an environment. The processes run here (Maven, `initdb`, the brokers of the training
 //! run) end before [`prepare`] returns. A PostgreSQL that runs as another user needs its copy of the data directory
 //! changed to that user, with mode 0700; whoever copies it does that.
 
 mod archive;
+mod checkpoint;
 mod child;
 mod error;
 mod jdk;
@@ -27,7 +28,7 @@ pub use error::PrepareError;
 
 use crate::plan::Runtime;
 use crate::spec::Layout;
-use crate::toolchain::{Jdk, Kafka, PartImages, Toolchain};
+use crate::toolchain::{Jdk, Kafka, PartImages, Start, Toolchain};
 use store::Store;
 
 /// How to prepare.
@@ -55,6 +56,8 @@ pub enum ProgressState {
     Waiting,
     /// What was stored is damaged and is made anew; says what is damaged.
     Damaged(String),
+    /// It cannot be made, for this reason, and environments do without it.
+    Refused(String),
     /// It began.
     Started,
     /// It ended well.
@@ -85,14 +88,13 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
         classpath,
         colocated_archive: None,
         separate_archive: None,
+        colocated_start: Start::Cold { because: String::new() },
     };
-    for layout in [Layout::Colocated, Layout::Separate] {
-        let archive = archive::prepare(&store, &jdk, &kafka, &build, layout, &mut reporter)?;
-        match layout {
-            Layout::Colocated => kafka.colocated_archive = Some(archive),
-            Layout::Separate => kafka.separate_archive = Some(archive),
-        }
-    }
+    let colocated = archive::prepare(&store, &jdk, &kafka, &build, Layout::Colocated, &mut reporter)?;
+    let separate = archive::prepare(&store, &jdk, &kafka, &build, Layout::Separate, &mut reporter)?;
+    kafka.colocated_start = checkpoint::prepare(&store, &jdk, &kafka, &colocated, options.runtime, &mut reporter)?;
+    kafka.colocated_archive = Some(colocated.archive);
+    kafka.separate_archive = Some(separate.archive);
     Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis, images: PartImages::default() })
 }
 

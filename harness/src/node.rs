@@ -10,10 +10,10 @@
 
 use std::fmt::{self, Write as _};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::spec::{Layout, Timings};
-use crate::toolchain::{Archive, ArchiveKind, Toolchain};
+use crate::toolchain::{Archive, ArchiveKind, Checkpoint, Toolchain};
 
 /// Class that starts one node for each properties file given to it.
 pub const LAUNCHER_CLASS: &str = "greenroom.Launcher";
@@ -109,6 +109,20 @@ pub fn jvm_arguments(layout: Layout, toolchain: &Toolchain) -> Vec<String> {
     arguments.extend(archive.iter().flat_map(|archive| archive_flags(archive)));
     arguments.extend(launcher_arguments(&kafka.classpath));
     arguments
+}
+
+/// How `unshare` runs a JVM that is or will be a checkpoint: with process ids of its own, which a copy has again, and
+/// mounts of its own; no root is needed for it. It ends with the first process of these namespaces, and they with it.
+pub(crate) const IN_NAMESPACES: [&str; 6] =
+    ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/// The command that restores a JVM from a checkpoint. It works in `scratch`; `log` takes what CRIU says.
+pub(crate) fn restore_command(checkpoint: &Checkpoint, scratch: &Path, log: &Path) -> Vec<String> {
+    let Checkpoint { unshare, criu, script, images, mount } = checkpoint;
+    let words = [criu, images].map(PathBuf::as_path).into_iter().chain([scratch, mount, log]);
+    let words = [script.as_path()].into_iter().chain(words).map(|word| word.display().to_string());
+    let unshared = [unshare.display().to_string()].into_iter().chain(IN_NAMESPACES.map(str::to_owned));
+    unshared.chain(["sh".to_owned()]).chain(words).collect()
 }
 
 /// The flags that a class archive depends on, apart from the class path.

@@ -169,6 +169,8 @@ pub struct Part {
     pub container: Option<PlannedContainer>,
     /// The program and its arguments; empty where an image says it.
     pub command: Vec<String>,
+    /// Lines that its standard input begins with.
+    pub input: Vec<String>,
     /// Its whole environment, apart from what every process inherits (`PATH`, `HOME`, `LANG`).
     pub variables: BTreeMap<String, String>,
     /// Working directory.

@@ -21,8 +21,8 @@ pub(crate) use spawn::{INHERITED, death_signal, drops_privileges, stop_signal};
 pub use spawn::{Inherited, SpawnError, SpawnLoop, Spawner, inherited};
 pub(crate) use standstill::stand_still;
 pub use start::{Progress, StartError, start};
-pub(crate) use sweep::carries;
 pub use sweep::{carriers, servers_in, signal_each};
+pub(crate) use sweep::{carries, restored};
 pub use until::{Waited, until};
 
 /// Marks a process with the environment that it belongs to.

@@ -68,6 +68,36 @@ pub struct Kafka {
     pub colocated_archive: Option<Archive>,
     /// Archive for one broker in a JVM.
     pub separate_archive: Option<Archive>,
+    /// How three brokers in one JVM begin.
+    pub colocated_start: Start,
+}
+
+/// How a JVM of brokers begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Start {
+    /// As a copy of one that has run brokers before.
+    Restored(Checkpoint),
+    /// As one that has run nothing yet.
+    Cold {
+        /// Why it is no copy, as a fragment.
+        because: String,
+    },
+}
+
+/// A JVM in files: it has run brokers once, and waits for the names of others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The program `unshare`, which makes namespaces.
+    pub unshare: PathBuf,
+    /// The program `criu`, which restores.
+    pub criu: PathBuf,
+    /// The script that calls it.
+    pub script: PathBuf,
+    /// Directory of the files.
+    pub images: PathBuf,
+    /// Empty directory over which each copy's own is mounted, for the copy alone.
+    pub mount: PathBuf,
 }
 
 /// Loaded and linked classes in a file that a JVM maps.

@@ -4,6 +4,7 @@
 //! AOT caches too, but in two steps (JEP 483); it gets AppCDS. Both are made by a training run and depend on the JDK,
 //! the jars with their paths and times, and the flags of the JVM.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use super::child::{self, Program};
 use super::jdk::Choice;
 use super::store::{Key, Store};
-use super::{PrepareError, Reporter, train};
+use super::train::Cluster;
+use super::{PrepareError, Reporter};
 use crate::node::{archive_flags, jvm_flags, launcher_arguments};
 use crate::spec::Layout;
 use crate::toolchain::{Archive, ArchiveKind, Kafka};
@@ -22,6 +24,13 @@ const TRAINING: &str = "2";
 /// Writing 70 MB after a training run takes some five seconds of CPU.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// An archive, and what differs whenever it was made anew.
+#[derive(Debug)]
+pub(super) struct Archived {
+    pub(super) archive: Archive,
+    pub(super) build: String,
+}
+
 /// The archive of `layout` for these jars and this JDK.
 pub(super) fn prepare(
     store: &Store,
@@ -30,7 +39,7 @@ pub(super) fn prepare(
     jars_build: &str,
     layout: Layout,
     reporter: &mut Reporter<'_>,
-) -> Result<Archive, PrepareError> {
+) -> Result<Archived, PrepareError> {
     let jdk = &choice.found;
     let (kind, file) =
         if jdk.major >= 25 { (ArchiveKind::AotCache, "kafka.aot") } else { (ArchiveKind::AppCds, "kafka.jsa") };
@@ -49,32 +58,47 @@ pub(super) fn prepare(
         let log = store.log(&key)?;
         let archive = Archive { kind, path: directory.join(file) };
         let java = Java { program: jdk.home.join("bin/java"), flags: &flags, launcher: &launcher };
-        let training = train::Training { java: &java, directory: &directory.join("training"), log: &log };
-        train::run(&training, &recording_flag(&archive), LIMIT)?;
+        let training = directory.join("training");
+        record(&java, &archive, &Cluster { name: "the broker of the training run", directory: &training }, &log)?;
         check(&java, &archive, &log)
     })?;
-    Ok(Archive { kind, path: entry.path.join(file) })
+    Ok(Archived { archive: Archive { kind, path: entry.path.join(file) }, build: entry.build })
 }
 
 /// A JVM that runs the launcher.
 #[derive(Debug)]
 pub(super) struct Java<'a> {
-    program: PathBuf,
-    flags: &'a [String],
-    launcher: &'a [String],
+    pub(super) program: PathBuf,
+    pub(super) flags: &'a [String],
+    pub(super) launcher: &'a [String],
 }
 
 impl Java<'_> {
     /// The command that runs `node_files`, with `more` flags.
-    pub(super) fn command(&self, more: &[String], node_files: &[PathBuf]) -> Command {
-        let mut command = child::command(&self.program);
-        command.args(self.flags).args(more).args(self.launcher).args(node_files);
-        // Flags from these would change what the archive fits.
-        for name in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"] {
-            command.env_remove(name);
-        }
+    fn command(&self, more: &[String], node_files: &[PathBuf]) -> Command {
+        // Flags for a JVM in this process's environment would change what the archive fits.
+        let mut command = child::bare(&self.program);
+        command.args(&self.command_line(more, node_files)[1..]);
         command
     }
+
+    /// The words of that command.
+    pub(super) fn command_line(&self, more: &[String], node_files: &[PathBuf]) -> Vec<OsString> {
+        let words = [self.flags, more, self.launcher].into_iter().flatten().map(OsString::from);
+        [self.program.clone().into()].into_iter().chain(words).chain(node_files.iter().map(OsString::from)).collect()
+    }
+}
+
+/// Runs a cluster through its paces; its JVM ends in order, so that it writes its archive.
+fn record(java: &Java<'_>, archive: &Archive, cluster: &Cluster<'_>, log: &Path) -> Result<(), PrepareError> {
+    // Native libraries are unpacked there, and stay when a JVM is killed.
+    let unpacks = format!("-Djava.io.tmpdir={}", cluster.directory.display());
+    let recording = [recording_flag(archive), unpacks];
+    let start = |files: &[PathBuf]| Program::start(cluster.name, java.command(&recording, files), log);
+    cluster.train(start, |program| {
+        program.tell("exit");
+        program.succeed(LIMIT)
+    })
 }
 
 fn recording_flag(archive: &Archive) -> String {

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::PrepareError;
 use super::error::at;
 use crate::attempts::look_until;
 use crate::binaries::is_program;
 use crate::node::LOCALE;
-use crate::parent_death::end_with_parent;
+use crate::parent_death::{end_with_parent, in_own_session};
+use crate::runtime::inherited;
 
 /// The pause between two looks at something that is waited for.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -44,6 +47,11 @@ impl Program {
             // A program that has ended reads nothing; waiting for it tells how it ended.
             let _ = writeln!(input, "{line}");
         }
+    }
+
+    /// Closes its input, as the end of this process would.
+    pub(super) fn close_input(&mut self) {
+        self.child.stdin = None;
     }
 
     /// How it ended, if it has.
@@ -90,6 +98,15 @@ pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", LOCALE);
     end_with_parent(&mut command);
+    command
+}
+
+/// Like [`command`], but as a part is run: it inherits nothing of this process beyond what every part does, not whose it
+/// is, nor flags for a JVM.
+pub(super) fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(inherited()).env("LC_ALL", LOCALE);
+    in_own_session(&mut command, Signal::SIGKILL);
     command
 }
 

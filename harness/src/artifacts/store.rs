@@ -84,6 +84,13 @@ impl Store {
         Ok(log)
     }
 
+    /// An empty directory, always the same, over which a process may mount another one for itself alone.
+    pub(super) fn mount_point(&self) -> Result<PathBuf, PrepareError> {
+        let directory = self.root.join("mount");
+        fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
+        Ok(directory)
+    }
+
     /// The entry of this key, built by `build` in the directory given to it if it is absent or damaged.
     pub(super) fn entry(
         &self,

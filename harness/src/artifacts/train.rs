@@ -1,4 +1,4 @@
-//! The training run: a real cluster that does once what scenarios will do, watched by the JVM that writes the archive.
+//! The training run: a real cluster that does once what scenarios will do, so that its JVM learns what they need.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -14,7 +14,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::runtime::Runtime;
 
 use super::PrepareError;
-use super::archive::Java;
 use super::child::{LOOK_EVERY, Program};
 use super::error::at;
 use crate::attempts::look_until;
@@ -26,59 +25,81 @@ use crate::wire::{self, InternalTopics, Topic, WireError};
 const NODES: u16 = 3;
 const TOPIC: &str = "training";
 const RECORDS: usize = 50;
+/// A topic's files are open until they are deleted, a minute after it by default, and a checkpoint shall have none of
+/// them; the first of these is internal to Kafka.
+const DELETE_SOON: &str = "log.initial.task.delay.ms=100\nlog.segment.delete.delay.ms=100\n";
+/// How the directory of a partition ends that is to be deleted.
+const TO_DELETE: &str = "-delete";
 
 /// Without an archive a cluster starts in three to ten seconds.
 const READY: Duration = Duration::from_secs(90);
 /// For each operation of the client.
 const OPERATION: Duration = Duration::from_secs(30);
 
-/// What is trained.
-#[derive(Debug)]
-pub(super) struct Training<'a> {
-    /// The JVM.
-    pub(super) java: &'a Java<'a>,
-    /// Directory for the nodes; removed at the end.
-    pub(super) directory: &'a Path,
-    /// Takes the output of the JVMs.
-    pub(super) log: &'a Path,
-}
-
-/// Runs a cluster through its paces; the JVM with `recording_flag` ends in order, so that it writes its archive.
+/// A cluster in one JVM, for as long as it is trained.
 ///
 /// All three nodes are in it, also for the separate layout: a JVM with one of them would be trained only in the roles
 /// that fall to that node, and the coordinator of groups or the controller may be another one.
-///
-/// On a thread of its own: whoever prepares may be in the middle of an executor, which allows no other one.
-pub(super) fn run(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
-    std::thread::scope(|scope| {
-        let trained = scope.spawn(|| train(training, recording_flag, limit)).join();
-        trained.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+#[derive(Debug)]
+pub(super) struct Cluster<'a> {
+    /// What its process is, for a person.
+    pub(super) name: &'a str,
+    /// Directory for its nodes; removed at the end.
+    pub(super) directory: &'a Path,
 }
 
-fn train(training: &Training<'_>, recording_flag: &str, limit: Duration) -> Result<(), PrepareError> {
-    let place = Place::free()?;
-    let files = write_nodes(training.directory, &place)?;
-    // Native libraries are unpacked there, and stay when a JVM is killed.
-    let recording = [recording_flag.to_owned(), format!("-Djava.io.tmpdir={}", training.directory.display())];
-    let name = "the broker of the training run";
-    let mut program = Program::start(name, training.java.command(&recording, &files), training.log)?;
-    ready(&place, &mut program)?;
+impl Cluster<'_> {
+    /// Runs it through its paces. `start` begins its process on properties files, `end` waits until it has ended.
+    ///
+    /// On a thread of its own: whoever prepares may be in the middle of an executor, which allows no other one.
+    pub(super) fn train(
+        &self,
+        start: impl FnOnce(&[PathBuf]) -> Result<Program, PrepareError> + Send,
+        end: impl FnOnce(&mut Program) -> Result<(), PrepareError> + Send,
+    ) -> Result<(), PrepareError> {
+        std::thread::scope(|scope| {
+            let trained = scope.spawn(|| self.run(start, work, end)).join();
+            trained.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Like [`Cluster::train`], without work for it: its brokers find one another.
+    pub(super) fn begin(
+        &self,
+        start: impl FnOnce(&[PathBuf]) -> Result<Program, PrepareError>,
+        end: impl FnOnce(&mut Program) -> Result<(), PrepareError>,
+    ) -> Result<(), PrepareError> {
+        self.run(start, |_, _| Ok(()), end)
+    }
+
+    fn run(
+        &self,
+        start: impl FnOnce(&[PathBuf]) -> Result<Program, PrepareError>,
+        work: impl FnOnce(&Place, &mut Program) -> Result<(), PrepareError>,
+        end: impl FnOnce(&mut Program) -> Result<(), PrepareError>,
+    ) -> Result<(), PrepareError> {
+        let place = Place::free()?;
+        let files = write_nodes(self.directory, &place)?;
+        let mut program = start(&files)?;
+        ready(&place, &mut program)?;
+        work(&place, &mut program)?;
+        deleted(self.directory, &program)?;
+        end(&mut program)?;
+        drop(program);
+        fs::remove_dir_all(self.directory).map_err(at("remove", self.directory))
+    }
+}
+
+fn work(place: &Place, program: &mut Program) -> Result<(), PrepareError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| PrepareError {
         source: Some(source),
         ..PrepareError::new("failed to make an executor for the training run")
     })?;
-    if let Err(error) = runtime.block_on(warm(&place)) {
+    if let Err(error) = runtime.block_on(warm(place)) {
         return Err(program.failed(&format!("could not be warmed: {}", chain(&error))));
     }
-    if let Err(error) = exercise(&place, &runtime) {
-        return Err(program.failed(&format!("failed its exercise: {error}")));
-    }
-    program.tell("exit");
-    program.succeed(limit)?;
-    drop(program);
-    fs::remove_dir_all(training.directory).map_err(at("remove", training.directory))
+    exercise(place, &runtime).map_err(|error| program.failed(&format!("failed its exercise: {error}")))
 }
 
 /// An address with all ports of the cluster free.
@@ -126,7 +147,7 @@ impl Place {
 fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareError> {
     let mut files = Vec::new();
     for node_id in 1..=NODES {
-        let data_dir = directory.join(format!("data-{node_id}"));
+        let data_dir = data_directory(directory, node_id);
         fs::create_dir_all(&data_dir).map_err(at("make the directory", &data_dir))?;
         let settings = NodeSettings {
             node_id: u32::from(node_id),
@@ -144,13 +165,32 @@ fn write_nodes(directory: &Path, place: &Place) -> Result<Vec<PathBuf>, PrepareE
         let own = directory.join(format!("node-{node_id}.properties"));
         for (path, text) in [
             (data_dir.join("meta.properties"), meta_properties(&settings)),
-            (own.clone(), server_properties(&settings)),
+            (own.clone(), server_properties(&settings) + DELETE_SOON),
         ] {
             fs::write(&path, text).map_err(at("write", &path))?;
         }
         files.push(own);
     }
     Ok(files)
+}
+
+/// Waits until the files of deleted topics are gone.
+fn deleted(directory: &Path, program: &Program) -> Result<(), PrepareError> {
+    let is_to_delete = |partition: fs::DirEntry| partition.file_name().to_string_lossy().ends_with(TO_DELETE);
+    let deleted = look_until(OPERATION, LOOK_EVERY, || {
+        for node_id in 1..=NODES {
+            let data = data_directory(directory, node_id);
+            if fs::read_dir(&data).map_err(at("read", &data))?.flatten().any(is_to_delete) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })?;
+    deleted.ok_or_else(|| program.failed(&format!("has files of deleted topics after {} s", OPERATION.as_secs())))
+}
+
+fn data_directory(directory: &Path, node_id: u16) -> PathBuf {
+    directory.join(format!("data-{node_id}"))
 }
 
 /// Waits until the brokers know one another.

@@ -272,6 +272,7 @@ fn told(progress: &artifacts::Progress) -> String {
     match &progress.state {
         ProgressState::Waiting => format!("{step}: another process is at it; waiting"),
         ProgressState::Damaged(what) => format!("{step}: {what}; making it anew"),
+        ProgressState::Refused(why) => format!("{step}: there is none, which only makes starts slower: {why}"),
         ProgressState::Started => format!("{step} …"),
         ProgressState::Done { elapsed } => format!("{step}: done after {:.1} s", elapsed.as_secs_f64()),
     }

@@ -13,7 +13,7 @@ use crate::docker::images;
 use crate::link::{Carries, PlannedLink};
 use crate::node::{self, LOCALE, NodeSettings};
 use crate::spec::{KafkaSpec, Layout, Links, PostgresSpec, ProgramSpec, RedisSpec, Spec};
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Checkpoint, Start, Toolchain};
 
 /// Controllers listen this far above the client port of their node.
 pub(crate) const CONTROLLER_PORT_OFFSET: u16 = 100;
@@ -61,28 +61,45 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         properties.push(own.display().to_string());
         directories.push(data_dir);
     }
-    let mut command = vec![toolchain.jdk.home.join("bin/java").display().to_string()];
     // Native libraries are unpacked there, and would stay behind in `/tmp` when a JVM is killed.
     let unpacks = format!("-Djava.io.tmpdir={}", site.directory.display());
-    command.push(unpacks.clone());
-    command.extend(node::jvm_arguments(kafka.layout, toolchain));
-    command.extend(properties.iter().cloned());
+    let (from, command, input) = match checkpoint(kafka.layout, toolchain, site) {
+        Some(checkpoint) => {
+            let command = node::restore_command(checkpoint, &site.directory, &log(site, &format!("{name}-restored")));
+            (", from a checkpoint", command, properties.iter().map(|file| format!("node {file}")).collect())
+        }
+        None => {
+            let mut command = vec![toolchain.jdk.home.join("bin/java").display().to_string(), unpacks.clone()];
+            command.extend(node::jvm_arguments(kafka.layout, toolchain));
+            command.extend(properties.iter().cloned());
+            ("", command, Vec::new())
+        }
+    };
     let at = |id: &u16| SocketAddrV4::new(site.address, client_ports[usize::from(*id) - 1]);
     let part = Part {
         name: name.to_owned(),
         kind: Kind::Kafka,
-        version: format!("Apache Kafka {} on JDK {}", toolchain.kafka.version, toolchain.jdk.version),
+        version: format!("Apache Kafka {} on JDK {}{from}", toolchain.kafka.version, toolchain.jdk.version),
         addresses: ids.iter().map(at).collect(),
         directories,
         copies: Vec::new(),
         files,
         container: site.contained(images::kafka(toolchain)),
         command,
+        input,
         variables: identity(site).into_iter().chain([("LC_ALL".to_owned(), LOCALE.to_owned())]).collect(),
         directory: site.directory.clone(),
         log: log(site, name),
     };
     others::kafka(part, unpacks, properties, kafka.layout, toolchain, site)
+}
+
+/// What brokers are restored from: those of one process of this machine, which nobody pauses.
+fn checkpoint<'a>(layout: Layout, toolchain: &'a Toolchain, site: &Site) -> Option<&'a Checkpoint> {
+    match (&toolchain.kafka.colocated_start, layout, site.runtime) {
+        (Start::Restored(checkpoint), Layout::Colocated, Runtime::Process) => Some(checkpoint),
+        _ => None,
+    }
 }
 
 /// The PostgreSQL part.
@@ -129,6 +146,7 @@ pub(super) fn postgres(postgres: &PostgresSpec, toolchain: &Toolchain, site: &Si
         files,
         container: site.contained(images::postgres(toolchain)),
         command,
+        input: Vec::new(),
         variables: identity(site),
         directory: data.clone(),
         log: log(site, "postgres"),
@@ -159,6 +177,7 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
         files: Vec::new(),
         container: site.contained(images::redis(toolchain)),
         command: [binary].into_iter().chain(settings.iter().cloned()).collect(),
+        input: Vec::new(),
         variables: identity(site),
         directory,
         log: log(site, "redis"),
@@ -220,6 +239,7 @@ pub(super) fn program(
         files: Vec::new(),
         container,
         command,
+        input: Vec::new(),
         variables,
         directory: program.directory.clone().unwrap_or(directory),
         log: log(site, &name),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Network, Plan, Runtime, Scope, Site};
 use crate::spec::{self, Layout, Links, Spec};
-use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Toolchain};
+use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Start, Toolchain};
 
 const DESCRIPTION: &str = r#"
 name = "example"
@@ -63,6 +63,7 @@ fn toolchain() -> Toolchain {
             classpath: vec!["/cache/jars/kafka.jar".into(), "/cache/jars/launcher.jar".into()],
             colocated_archive: archive("colocated"),
             separate_archive: archive("separate"),
+            colocated_start: Start::Cold { because: "there is no `criu`".to_owned() },
         },
         postgres: Postgres {
             home: "/cache/postgres".into(),

@@ -60,5 +60,9 @@ fn told(part: &Part) -> Result<String, fmt::Error> {
         None => writeln!(text, "  runs")?,
     }
     part.command.iter().try_for_each(|argument| writeln!(text, "    {argument}"))?;
+    if !part.input.is_empty() {
+        writeln!(text, "  reads")?;
+    }
+    part.input.iter().try_for_each(|line| writeln!(text, "    {line}"))?;
     Ok(text)
 }

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::net::unix::pipe;
+use tokio::process::ChildStdin;
 use tokio::sync::watch;
 
 use super::SpawnError;
@@ -105,14 +108,23 @@ impl Drop for Preparing {
     }
 }
 
+/// Waits until nobody has the other end of a pipe: a process that was restored from a checkpoint is not our child, and
+/// ends a moment after the one that is.
+async fn until_unread(input: ChildStdin) {
+    let Ok(input) = input.into_owned_fd().and_then(pipe::Sender::from_owned_fd) else { return };
+    while input.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
+}
+
 impl Processes {
-    /// Starts a process with `run` and registers it, unless the environment is being taken away.
+    /// Starts a process with `run` and registers it, unless the environment is being taken away. Its input, where it
+    /// has one, begins with the lines of `input`; it has ended when nobody is left who could read on.
     ///
     /// # Errors
     /// What `run` answers, [`SpawnError::Closed`], or [`SpawnError::Runs`] where the part runs already.
     pub(super) fn add(
         &self,
         part: &str,
+        input: &[String],
         run: impl FnOnce() -> Result<tokio::process::Child, SpawnError>,
     ) -> Result<(), SpawnError> {
         let mut registry = self.lock();
@@ -121,10 +133,19 @@ impl Processes {
         let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
             return Err(SpawnError::Closed);
         };
+        let input: String = input.iter().map(|line| format!("{line}\n")).collect();
         let ended = async move {
             // `wait` would close it, and Kafka's launcher ends when it closes.
-            let _stdin = child.stdin.take();
-            child.wait().await.unwrap_or_default()
+            let mut stdin = child.stdin.take();
+            if let Some(stdin) = &mut stdin {
+                // Who reads nothing has ended, which is told below.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+            let status = child.wait().await.unwrap_or_default();
+            if let Some(stdin) = stdin {
+                until_unread(stdin).await;
+            }
+            status
         };
         self.watch(&mut registry, part, pid, ended);
         Ok(())

@@ -93,7 +93,7 @@ impl Spawner {
         let (answer, answered) = oneshot::channel();
         let (part, inherited, processes) = (part.clone(), inherited.clone(), Arc::clone(processes));
         let job: Job = Box::new(move || {
-            let spawned = processes.add(&part.name, || run(&part, &inherited));
+            let spawned = processes.add(&part.name, &part.input, || run(&part, &inherited));
             // The caller may have gone; the process is registered all the same.
             let _ = answer.send(spawned);
         });

@@ -3,17 +3,29 @@
 //! The second net: a part's own session is signalled first; this also reaches what a part has started and
 //! detached. Nothing without our mark is ever touched.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Process ids whose environment carries `variable=value`.
+/// Process ids whose environment carries `variable=value`, and of what those have started, whatever its environment: one
+/// that was restored from a checkpoint has that of the checkpoint.
 ///
 /// Processes of other users are not readable and so never found. Linux only: it reads `/proc` (proc(5)).
 #[must_use]
 pub fn carriers(variable: &str, value: &str) -> Vec<i32> {
-    pids().filter(|pid| carries(*pid, variable, value)).collect()
+    let carriers: BTreeSet<i32> = pids().filter(|pid| carries(*pid, variable, value)).collect();
+    let started = carriers.iter().flat_map(|pid| descendants(*pid));
+    carriers.iter().copied().chain(started).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Process ids of what a process has started and of what those have, its own not among them; each after who started it.
+/// A kernel that does not tell (`CONFIG_PROC_CHILDREN`) cannot restore from a checkpoint either.
+fn descendants(pid: i32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    children.flat_map(|child| [child].into_iter().chain(descendants(child))).collect()
 }
 
 /// Whether the environment of a process has `variable=value`; not so where it cannot be read.
@@ -25,6 +37,17 @@ pub(crate) fn carries(pid: i32, variable: &str, value: &str) -> bool {
 
 /// Programs that write their title over their environment, so that [`carriers`] does not find all of their processes.
 const TITLED: [&str; 2] = ["postgres", "redis-server"];
+
+/// The process that the one of a part has restored from a checkpoint: the last of the chain that led to it, in process
+/// ids of its own. Nothing where it has restored none.
+pub(crate) fn restored(pid: i32) -> Option<i32> {
+    let has_own_ids = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        ids.is_some_and(|ids| ids.split_whitespace().count() > 1)
+    };
+    descendants(pid).into_iter().rfind(has_own_ids)
+}
 
 /// Process ids of PostgreSQL and Redis servers, and their children, that work in `directory` or below it.
 ///

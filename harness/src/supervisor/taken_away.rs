@@ -46,13 +46,18 @@ mod tests {
     use crate::supervisor::addresses::Addresses;
     use crate::supervisor::protocol::Order;
     use crate::supervisor::state::House;
-    use crate::toolchain::{Jdk, Kafka, PartImages, Postgres, Redis, Toolchain};
+    use crate::toolchain::{Jdk, Kafka, PartImages, Postgres, Redis, Start, Toolchain};
 
     /// An order of which nothing can be started here.
     fn order() -> Order {
         let (nowhere, version) = (PathBuf::from("/nowhere"), || "0".to_owned());
-        let kafka =
-            Kafka { version: version(), classpath: Vec::new(), colocated_archive: None, separate_archive: None };
+        let kafka = Kafka {
+            version: version(),
+            classpath: Vec::new(),
+            colocated_archive: None,
+            separate_archive: None,
+            colocated_start: Start::Cold { because: "there is nothing to start".to_owned() },
+        };
         let toolchain = Toolchain {
             jdk: Jdk { home: nowhere.clone(), major: 25, version: version() },
             kafka,

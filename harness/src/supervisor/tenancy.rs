@@ -24,6 +24,25 @@ use crate::wire::InternalTopics;
 /// with others', far longer than it needs.
 pub(super) const SIGNAL_LIMIT: Duration = Duration::from_secs(30);
 
+/// Processes of a part in sessions of their own.
+enum Followers {
+    None,
+    /// Those of PostgreSQL, which work in this directory.
+    In(PathBuf),
+    /// The JVM that this process has restored, which leads one.
+    RestoredBy(i32),
+}
+
+impl Followers {
+    fn now(&self) -> Vec<i32> {
+        match self {
+            Self::None => Vec::new(),
+            Self::In(directory) => runtime::servers_in(directory),
+            Self::RestoredBy(pid) => runtime::restored(*pid).into_iter().collect(),
+        }
+    }
+}
+
 /// One environment: what runs, who holds it, how far it is.
 #[derive(Debug)]
 pub(super) struct Tenancy {
@@ -89,6 +108,11 @@ impl Tenancy {
         let own = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
         let sessions = move || {
             let mut sessions = processes.sessions();
+            let restored: Vec<_> = sessions
+                .iter()
+                .flat_map(|(pid, part)| runtime::restored(*pid).map(|pid| (pid, part.clone())))
+                .collect();
+            sessions.extend(restored);
             sessions.insert(own, SUPERVISOR.to_owned());
             sessions
         };
@@ -142,27 +166,29 @@ impl Tenancy {
     /// Waits until a part that was paused stands still; `false` if `limit` passed before.
     pub(super) async fn stands_still(&self, part: &str, limit: Duration) -> bool {
         let Some(leader) = self.processes.pid_of(part) else { return true };
-        let directory = self.followed(part);
-        let standing = move || {
-            let followers = directory.map(|directory| runtime::servers_in(&directory)).unwrap_or_default();
-            runtime::stand_still(Pid::from_raw(leader), &followers, limit)
-        };
+        let followers = self.followers(part);
+        let standing = move || runtime::stand_still(Pid::from_raw(leader), &followers.now(), limit);
         tokio::task::spawn_blocking(standing).await.unwrap_or(false)
     }
 
-    /// Signals the processes that a part has put into sessions of their own, as PostgreSQL does with each.
+    /// Signals the processes that a part has put into sessions of their own.
     async fn signal_followers(&self, part: &str, signal: Signal) {
-        if let Some(directory) = self.followed(part) {
-            let signalled = move || runtime::signal_each(&runtime::servers_in(&directory), signal);
-            // It may panic only where the supervisor ends.
-            let _ = tokio::task::spawn_blocking(signalled).await;
-        }
+        let followers = self.followers(part);
+        let signalled = move || runtime::signal_each(&followers.now(), signal);
+        // It may panic only where the supervisor ends.
+        let _ = tokio::task::spawn_blocking(signalled).await;
     }
 
-    /// Where the processes of a part work that it has put into sessions of their own; absent where it does not.
-    fn followed(&self, part: &str) -> Option<PathBuf> {
-        let part = self.plan.part(part).filter(|part| matches!(part.kind, Kind::Postgres { .. }))?;
-        Some(part.directory.clone())
+    /// Where the processes of a part are that it has put into sessions of their own.
+    fn followers(&self, part: &str) -> Followers {
+        let planned = self.plan.part(part);
+        match planned.map(|part| &part.kind) {
+            Some(Kind::Postgres { .. }) => {
+                Followers::In(planned.map(|part| part.directory.clone()).unwrap_or_default())
+            }
+            Some(Kind::Kafka) => self.processes.pid_of(part).map_or(Followers::None, Followers::RestoredBy),
+            _ => Followers::None,
+        }
     }
 
     /// Breaks or heals links.
@@ -296,7 +322,7 @@ impl Tenancy {
                 version: part.version.clone(),
                 addresses: part.addresses.clone(),
                 state: exit.map_or(state, |status| PartState::Exited(status.to_string())),
-                pid: self.processes.pid_of(&part.name),
+                pid: self.processes.pid_of(&part.name).map(|pid| runtime::restored(pid).unwrap_or(pid)),
                 ready_ms,
                 log: part.log.clone(),
             }

@@ -8,7 +8,10 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 
 import kafka.server.KafkaConfig;
 import kafka.server.KafkaRaftServer;
@@ -32,11 +35,19 @@ import org.apache.kafka.server.common.MetadataVersion;
  * elect and replicate over TCP.
  *
  * The life of the JVM hangs on standard input: when it closes, the holder is gone and the JVM halts with code 0, at
- * once, as by SIGKILL, because the orderly shutdown of a combined quorum can hang for minutes (KAFKA-14287). The line
- * "exit" ends the JVM by System.exit instead, which lets it write its AOT cache or class archive; the nodes are not
- * shut down in either case. A node that fails ends all of them with code 1: a cluster of two is not what was asked.
+ * once, as by SIGKILL, because the orderly shutdown of a combined quorum can hang for minutes (KAFKA-14287). A node
+ * that fails ends all of them with code 1: a cluster of two is not what was asked. Lines of the input are commands:
+ *
+ *   node FILE   starts one more node
+ *   rest        shuts all nodes down in order, and says RESTING on standard error when none is left: the JVM is as it
+ *               was, but has done once what nodes do, and a checkpoint of it can be taken
+ *   exit        ends the JVM by System.exit, which lets it write its AOT cache or class archive; nodes are not shut
+ *               down
  */
 public final class Launcher {
+    private static final String RESTING = "greenroom launcher: at rest";
+    private static final Queue<Node> NODES = new ConcurrentLinkedQueue<>();
+
     private Launcher() {
     }
 
@@ -45,28 +56,40 @@ public final class Launcher {
             fail("no node file was given: name one properties file per node", null);
         }
         for (String nodeFile : nodeFiles) {
-            new Thread(() -> run(nodeFile), "node " + nodeFile).start();
+            start(nodeFile);
         }
-        awaitEndOfInput();
+        obeyUntilEndOfInput();
+    }
+
+    private static void start(String nodeFile) {
+        new Thread(() -> run(nodeFile), "node " + nodeFile).start();
     }
 
     private static void run(String nodeFile) {
+        Node node = new Node();
+        NODES.add(node);
         try {
-            Node.run(nodeFile);
+            node.run(nodeFile);
         } catch (NoClassDefFoundError | IncompatibleClassChangeError cause) {
             fail("Kafka's classes are not those of the 4.3 that the launcher is built for, or are not on the class path ("
                 + "in an image of others, `jars` says where they lie): " + cause, null);
         } catch (Throwable cause) {
             fail("the node of " + nodeFile + " failed", cause);
         }
-        fail("the node of " + nodeFile + " has stopped by itself", null);
+        if (!node.isToEnd) {
+            fail("the node of " + nodeFile + " has stopped by itself", null);
+        }
     }
 
-    private static void awaitEndOfInput() {
+    private static void obeyUntilEndOfInput() {
         try {
             BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
             for (String line = input.readLine(); line != null; line = input.readLine()) {
-                if (line.equals("exit")) {
+                if (line.startsWith("node ")) {
+                    start(line.substring("node ".length()));
+                } else if (line.equals("rest")) {
+                    rest();
+                } else if (line.equals("exit")) {
                     System.exit(0);
                 }
             }
@@ -74,6 +97,18 @@ public final class Launcher {
             // An input that cannot be read is as good as closed.
         }
         Runtime.getRuntime().halt(0);
+    }
+
+    private static void rest() throws InterruptedException {
+        // All at once: a quorum that loses its nodes one by one elects again for each of them.
+        List<Thread> endings = NODES.stream().map(node -> new Thread(node::end)).toList();
+        endings.forEach(Thread::start);
+        for (Thread ending : endings) {
+            ending.join();
+        }
+        NODES.clear();
+        System.gc();
+        System.err.println(RESTING);
     }
 
     private static void fail(String message, Throwable cause) {
@@ -87,15 +122,21 @@ public final class Launcher {
 
     /** What touches Kafka's classes: apart, so that the launcher can say that they are missing or others. */
     private static final class Node {
-        private Node() {
-        }
+        private volatile KafkaRaftServer server;
+        private volatile boolean isToEnd;
 
-        static void run(String nodeFile) throws IOException {
+        private void run(String nodeFile) throws IOException {
             KafkaConfig config = KafkaConfig.fromProps(Utils.loadProps(nodeFile), false);
             writeFeatureLevels(config.metadataLogDir());
-            KafkaRaftServer node = new KafkaRaftServer(config, Time.SYSTEM);
-            node.startup();
-            node.awaitShutdown();
+            server = new KafkaRaftServer(config, Time.SYSTEM);
+            server.startup();
+            server.awaitShutdown();
+        }
+
+        private void end() {
+            isToEnd = true;
+            server.shutdown();
+            server.awaitShutdown();
         }
 
         /**

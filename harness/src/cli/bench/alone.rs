@@ -10,6 +10,7 @@ use greenroom::node::LAUNCHER_CLASS;
 use greenroom::plan::{Network, Part, Plan, Runtime, Scope, Site};
 use greenroom::runtime;
 use greenroom::spec::{KafkaSpec, Layout, Links, Spec, Timings};
+use greenroom::toolchain::Start;
 use greenroom::wire;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -106,7 +107,9 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
         directory: ground.path().join("alone"),
         binaries: ground.binaries.clone(),
     };
-    Ok(Plan::new(&alone, Scope::Everything, &ground.toolchain, site)?)
+    let mut toolchain = ground.toolchain.clone();
+    toolchain.kafka.colocated_start = Start::Cold { because: "it is started by hand".to_owned() };
+    Ok(Plan::new(&alone, Scope::Everything, &toolchain, site)?)
 }
 
 /// A loopback address that no other measurement takes: it is made of the process id, which has at most 22 bits

@@ -1,0 +1,246 @@
+//! A checkpoint of three brokers' JVM: brokers begin as copies of one that has run brokers before, so that what it has
+//! loaded, linked and compiled need not be done again.
+//!
+//! A cluster does in it once what scenarios do, is shut down in order, and CRIU writes the JVM to files. A copy has
+//! never seen another environment: each is restored from those files, in namespaces of its own, which needs no root. The
+//! files depend on all that a class archive depends on, on CRIU, and on the boot of the machine, whose clock the JVM
+//! goes by.
+//!
+//! Where there is no CRIU, or it cannot do this here, brokers begin cold, and the reason is kept. `GREENROOM_CRIU` names
+//! another program, or is `none`.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::archive::{Archived, Java};
+use super::child::{self, LOOK_EVERY, Program};
+use super::error::at;
+use super::jdk::Choice;
+use super::store::{Key, Store};
+use super::train::Cluster;
+use super::{PrepareError, Reporter};
+use crate::attempts::look_until;
+use crate::binaries::is_program;
+use crate::node::{IN_NAMESPACES, archive_flags, jvm_flags, launcher_arguments, restore_command};
+use crate::plan::Runtime;
+use crate::report::chain;
+use crate::spec::Layout;
+use crate::toolchain::{Checkpoint, Kafka, Start};
+
+/// Which CRIU is taken.
+const VARIABLE: &str = "GREENROOM_CRIU";
+/// Where system programs lie that a user's `PATH` may leave out.
+const OF_THE_SYSTEM: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
+
+/// Changes when the training changes, so that checkpoints are made anew.
+const TRAINING: &str = "1";
+const MAKE: &str = include_str!("../../artifacts/checkpoint/make.sh");
+const RESTORE: &str = include_str!("../../artifacts/checkpoint/restore.sh");
+
+/// What the launcher says when no node runs any more.
+const RESTING: &str = "greenroom launcher: at rest";
+/// A combined quorum gives up its orderly shutdown after five seconds.
+const REST: Duration = Duration::from_secs(60);
+/// Writing or restoring 200 MB takes some tenths of a second.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// File in an entry that says why there is no checkpoint in it.
+const REFUSED: &str = "refused";
+
+/// What makes checkpoints here.
+#[derive(Debug)]
+struct Tools {
+    criu: PathBuf,
+    /// Whether a person has named it, and wants to hear where it does not work.
+    is_named: bool,
+    unshare: PathBuf,
+}
+
+/// How three brokers in one JVM begin: restored where that works.
+pub(super) fn prepare(
+    store: &Store,
+    choice: &Choice,
+    kafka: &Kafka,
+    archived: &Archived,
+    runtime: Runtime,
+    reporter: &mut Reporter<'_>,
+) -> Result<Start, PrepareError> {
+    if runtime == Runtime::Docker {
+        return Ok(cold("containers are no copies"));
+    }
+    let tools = match tools(env::var_os(VARIABLE).as_deref())? {
+        Ok(tools) => tools,
+        Err(because) => return Ok(cold(because)),
+    };
+    let launcher = launcher_arguments(&kafka.classpath);
+    let flags: Vec<_> = jvm_flags(Layout::Colocated).into_iter().chain(archive_flags(&archived.archive)).collect();
+    let boot = boot()?;
+    let identity = identity(&tools.criu)?;
+    let inputs = [TRAINING, MAKE, RESTORE, &boot, &identity, &choice.identity, &archived.build, &flags.join("\n")];
+    let key = Key::new("checkpoint", &inputs);
+    let mount = store.mount_point()?;
+    let java = Java { program: choice.found.home.join("bin/java"), flags: &flags, launcher: &launcher };
+    let (step, mut refused) = ("checkpoint of three brokers' JVM", None);
+    let entry = store.entry(&key, step, reporter, |directory| {
+        let making = Making { tools: &tools, java: &java, directory, mount: &mount, log: &store.log(&key)? };
+        let Err(error) = making.run() else { return Ok(()) };
+        // What a person has asked for, or can do something about.
+        if tools.is_named || error.hint.is_some() {
+            return Err(error);
+        }
+        making.clear()?;
+        let because = chain(&error);
+        let path = directory.join(REFUSED);
+        fs::write(&path, &because).map_err(at("write", &path))?;
+        refused = Some(because);
+        Ok(())
+    })?;
+    if let Some(because) = refused {
+        reporter.tell(step, super::ProgressState::Refused(because));
+    }
+    let reason = entry.path.join(REFUSED);
+    if let Ok(because) = fs::read_to_string(&reason) {
+        return Ok(cold(because));
+    }
+    Ok(Start::Restored(tools.checkpoint(&entry.path, mount)))
+}
+
+fn cold(because: impl Into<String>) -> Start {
+    Start::Cold { because: because.into() }
+}
+
+/// The programs, or why there are none.
+fn tools(named: Option<&OsStr>) -> Result<Result<Tools, String>, PrepareError> {
+    let named = named.filter(|name| !name.is_empty());
+    if named.is_some_and(|name| name == "none") {
+        return Ok(Err(format!("{VARIABLE} is none")));
+    }
+    let criu = match named.map(PathBuf::from) {
+        Some(named) if !named.is_absolute() || !is_program(&named) => {
+            return Err(PrepareError::new(format!("{VARIABLE} is {}, which is no program", named.display()))
+                .hint("set it to the path of CRIU's program, to `none`, or leave it unset"));
+        }
+        Some(named) => Some(named),
+        None => child::find_program("criu").or_else(|| {
+            OF_THE_SYSTEM.into_iter().map(|directory| Path::new(directory).join("criu")).find(|path| is_program(path))
+        }),
+    };
+    let Some(criu) = criu else { return Ok(Err("there is no `criu` (4.0 or later)".to_owned())) };
+    let Some(unshare) = child::find_program("unshare") else { return Ok(Err("there is no `unshare`".to_owned())) };
+    Ok(Ok(Tools { criu, is_named: named.is_some(), unshare }))
+}
+
+impl Tools {
+    fn checkpoint(&self, entry: &Path, mount: PathBuf) -> Checkpoint {
+        Checkpoint {
+            unshare: self.unshare.clone(),
+            criu: self.criu.clone(),
+            script: entry.join("restore.sh"),
+            images: entry.join("images"),
+            mount,
+        }
+    }
+}
+
+/// This boot of the machine: its monotonic clock begins with it.
+fn boot() -> Result<String, PrepareError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    fs::read_to_string(path).map_err(at("read", path))
+}
+
+/// What changes when a program is replaced.
+fn identity(program: &Path) -> Result<String, PrepareError> {
+    let found = fs::metadata(program).map_err(at("look at", program))?;
+    Ok(format!("{} {} {}.{}", program.display(), found.len(), found.mtime(), found.mtime_nsec()))
+}
+
+/// A checkpoint being made.
+struct Making<'a> {
+    tools: &'a Tools,
+    java: &'a Java<'a>,
+    /// The entry that takes it.
+    directory: &'a Path,
+    mount: &'a Path,
+    log: &'a Path,
+}
+
+impl Making<'_> {
+    fn run(&self) -> Result<(), PrepareError> {
+        let checkpoint = self.tools.checkpoint(self.directory, self.mount.to_owned());
+        for directory in [&checkpoint.images, &self.scratch()] {
+            fs::create_dir(directory).map_err(at("make the directory", directory))?;
+        }
+        fs::write(&checkpoint.script, RESTORE).map_err(at("write", &checkpoint.script))?;
+        self.write(&checkpoint)?;
+        self.check(&checkpoint)?;
+        fs::remove_dir_all(self.scratch()).map_err(at("remove", &self.scratch()))
+    }
+
+    /// Where the JVMs work while this is made.
+    fn scratch(&self) -> PathBuf {
+        self.directory.join("scratch")
+    }
+
+    /// Removes what was made so far; a JVM that was just killed may still write.
+    fn clear(&self) -> Result<(), PrepareError> {
+        let mut last = Ok(());
+        let cleared = look_until(LIMIT, LOOK_EVERY, || {
+            last = fs::remove_dir_all(self.directory).and_then(|()| fs::create_dir(self.directory));
+            Ok::<_, PrepareError>(last.is_ok().then_some(()))
+        })?;
+        cleared.map_or_else(|| last.map_err(at("clear", self.directory)), Ok)
+    }
+
+    /// A cluster does what scenarios do, ends, and its JVM is written to files.
+    fn write(&self, checkpoint: &Checkpoint) -> Result<(), PrepareError> {
+        let scratch = self.scratch();
+        let output = scratch.join("output");
+        let name = "the JVM of the checkpoint";
+        let cluster = Cluster { name, directory: &scratch.join("trained") };
+        let start = |files: &[PathBuf]| {
+            // A native library is unpacked where each copy finds a directory of its own.
+            let unpacks = format!("-Djava.io.tmpdir={}", self.mount.display());
+            let mut command = child::bare(&self.tools.unshare);
+            command.args(IN_NAMESPACES).args(["sh", "-c", MAKE, "make.sh"]);
+            command.args([&self.tools.criu, &checkpoint.images, &scratch]).arg(self.mount);
+            command.args(self.java.command_line(&[unpacks], files));
+            Program::start(name, command, self.log)
+        };
+        let end = |program: &mut Program| {
+            program.tell("rest");
+            let resting = look_until(REST, LOOK_EVERY, || {
+                if let Some(status) = program.ended()? {
+                    return Err(program.failed(&format!("ended with {status}; its output is in {}", output.display())));
+                }
+                let output = fs::read(&output).unwrap_or_default();
+                Ok(String::from_utf8_lossy(&output).contains(RESTING).then_some(()))
+            })?;
+            resting.ok_or_else(|| program.failed(&format!("does not rest after {} s", REST.as_secs())))?;
+            program.tell("checkpoint");
+            program.succeed(LIMIT)
+        };
+        cluster.train(start, end)
+    }
+
+    /// Restores it once: brokers that begin so must find one another.
+    fn check(&self, checkpoint: &Checkpoint) -> Result<(), PrepareError> {
+        let scratch = self.scratch();
+        let name = "the restored JVM";
+        let cluster = Cluster { name, directory: &scratch.join("restored") };
+        let start = |files: &[PathBuf]| {
+            let mut command = child::bare(&checkpoint.unshare);
+            command.args(&restore_command(checkpoint, &scratch, &scratch.join("criu.log"))[1..]);
+            let mut program = Program::start(name, command, self.log)?;
+            files.iter().for_each(|file| program.tell(&format!("node {}", file.display())));
+            Ok(program)
+        };
+        cluster.begin(start, |program| {
+            program.close_input();
+            program.wait(LIMIT).map(drop)
+        })
+    }
+}
