@@ -88,11 +88,11 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
         classpath,
         colocated_archive: None,
         separate_archive: None,
-        colocated_start: Start::Cold { because: String::new() },
+        start: Start::Cold { because: String::new() },
     };
     let colocated = archive::prepare(&store, &jdk, &kafka, &build, Layout::Colocated, &mut reporter)?;
     let separate = archive::prepare(&store, &jdk, &kafka, &build, Layout::Separate, &mut reporter)?;
-    kafka.colocated_start = checkpoint::prepare(&store, &jdk, &kafka, &colocated, options.runtime, &mut reporter)?;
+    kafka.start = checkpoint::prepare(&store, &jdk, &kafka, &colocated, options.runtime, &mut reporter)?;
     kafka.colocated_archive = Some(colocated.archive);
     kafka.separate_archive = Some(separate.archive);
     Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis, images: PartImages::default() })
@@ -113,6 +113,14 @@ pub fn installed_jdk() -> Result<Jdk, PrepareError> {
 pub fn java_compiler() -> Result<PathBuf, PrepareError> {
     let choice = jdk::choose(&jdk::Places::of_this_machine())?;
     choice.compiler.map(|home| home.join("bin/javac")).ok_or_else(|| maven::no_compiler(&choice.found))
+}
+
+/// The CRIU that lets brokers begin as copies of a JVM that has run brokers, or why they begin cold.
+///
+/// # Errors
+/// The one that `GREENROOM_CRIU` names cannot do it here, or is none.
+pub fn restorer() -> Result<Result<PathBuf, String>, PrepareError> {
+    checkpoint::restorer()
 }
 
 /// Whether this machine has a Redis server that will do, so that none has to be stored.

@@ -68,8 +68,8 @@ pub struct Kafka {
     pub colocated_archive: Option<Archive>,
     /// Archive for one broker in a JVM.
     pub separate_archive: Option<Archive>,
-    /// How three brokers in one JVM begin.
-    pub colocated_start: Start,
+    /// How brokers begin.
+    pub start: Start,
 }
 
 /// How a JVM of brokers begins.

@@ -59,7 +59,12 @@ pub(super) fn prepare(
         let archive = Archive { kind, path: directory.join(file) };
         let java = Java { program: jdk.home.join("bin/java"), flags: &flags, launcher: &launcher };
         let training = directory.join("training");
-        record(&java, &archive, &Cluster { name: "the broker of the training run", directory: &training }, &log)?;
+        record(
+            &java,
+            &archive,
+            &Cluster { name: "the broker of the training run", directory: &training, rounds: 1 },
+            &log,
+        )?;
         check(&java, &archive, &log)
     })?;
     Ok(Archived { archive: Archive { kind, path: entry.path.join(file) }, build: entry.build })

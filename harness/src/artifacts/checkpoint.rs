@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::archive::{Archived, Java};
 use super::child::{self, LOOK_EVERY, Program};
@@ -36,8 +36,14 @@ const VARIABLE: &str = "GREENROOM_CRIU";
 /// Where system programs lie that a user's `PATH` may leave out.
 const OF_THE_SYSTEM: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
 
+/// The oldest CRIU that does without root, and knows the kernels of today.
+const VERSION_MIN: u16 = 4;
+/// How the names of entries begin.
+const KIND: &str = "checkpoint";
 /// Changes when the training changes, so that checkpoints are made anew.
 const TRAINING: &str = "1";
+/// How often its brokers do what scenarios do. Copies take less CPU up to five times, and no less with twenty.
+const ROUNDS: usize = 5;
 const MAKE: &str = include_str!("../../artifacts/checkpoint/make.sh");
 const RESTORE: &str = include_str!("../../artifacts/checkpoint/restore.sh");
 
@@ -81,11 +87,12 @@ pub(super) fn prepare(
     let boot = boot()?;
     let identity = identity(&tools.criu)?;
     let inputs = [TRAINING, MAKE, RESTORE, &boot, &identity, &choice.identity, &archived.build, &flags.join("\n")];
-    let key = Key::new("checkpoint", &inputs);
+    let key = Key::new(KIND, &inputs);
     let mount = store.mount_point()?;
     let java = Java { program: choice.found.home.join("bin/java"), flags: &flags, launcher: &launcher };
-    let (step, mut refused) = ("checkpoint of three brokers' JVM", None);
+    let (step, mut refused) = ("checkpoint of a JVM of brokers, by CRIU", None);
     let entry = store.entry(&key, step, reporter, |directory| {
+        remove_earlier(store);
         let making = Making { tools: &tools, java: &java, directory, mount: &mount, log: &store.log(&key)? };
         let Err(error) = making.run() else { return Ok(()) };
         // What a person has asked for, or can do something about.
@@ -103,10 +110,14 @@ pub(super) fn prepare(
         reporter.tell(step, super::ProgressState::Refused(because));
     }
     let reason = entry.path.join(REFUSED);
-    if let Ok(because) = fs::read_to_string(&reason) {
-        return Ok(cold(because));
+    match fs::read_to_string(&reason) {
+        // Found before by itself, and named by a person now.
+        Ok(because) if tools.is_named => {
+            Err(PrepareError::new(because).hint(format!("set {VARIABLE} to `none`, or to another program")))
+        }
+        Ok(because) => Ok(cold(because)),
+        Err(_) => Ok(Start::Restored(tools.checkpoint(&entry.path, mount))),
     }
-    Ok(Start::Restored(tools.checkpoint(&entry.path, mount)))
 }
 
 fn cold(because: impl Into<String>) -> Start {
@@ -122,7 +133,7 @@ fn tools(named: Option<&OsStr>) -> Result<Result<Tools, String>, PrepareError> {
     let criu = match named.map(PathBuf::from) {
         Some(named) if !named.is_absolute() || !is_program(&named) => {
             return Err(PrepareError::new(format!("{VARIABLE} is {}, which is no program", named.display()))
-                .hint("set it to the path of CRIU's program, to `none`, or leave it unset"));
+                .hint("set it to the absolute path of CRIU's program, to `none`, or leave it unset"));
         }
         Some(named) => Some(named),
         None => child::find_program("criu").or_else(|| {
@@ -135,6 +146,20 @@ fn tools(named: Option<&OsStr>) -> Result<Result<Tools, String>, PrepareError> {
 }
 
 impl Tools {
+    /// Whether CRIU is new enough. What it can do here is seen when a checkpoint is made.
+    fn ask(&self) -> Result<(), PrepareError> {
+        let answer = child::bare(&self.criu).arg("--version").output().map_err(at("run", &self.criu))?;
+        let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+        let version = answer.lines().find_map(|line| line.strip_prefix("Version: "));
+        match version.map(|version| (version, version.split('.').next().and_then(|major| major.parse::<u16>().ok()))) {
+            Some((_, Some(VERSION_MIN..))) => Ok(()),
+            Some((version, _)) => {
+                Err(PrepareError::new(format!("{} is CRIU {version}, and 4.0 or later is needed", self.criu.display())))
+            }
+            None => Err(PrepareError::new(format!("{} does not tell its version", self.criu.display()))),
+        }
+    }
+
     fn checkpoint(&self, entry: &Path, mount: PathBuf) -> Checkpoint {
         Checkpoint {
             unshare: self.unshare.clone(),
@@ -143,6 +168,33 @@ impl Tools {
             images: entry.join("images"),
             mount,
         }
+    }
+}
+
+/// The program that restores brokers here, or why none does.
+///
+/// # Errors
+/// The one that `GREENROOM_CRIU` names does not.
+pub(super) fn restorer() -> Result<Result<PathBuf, String>, PrepareError> {
+    let tools = match tools(env::var_os(VARIABLE).as_deref())? {
+        Ok(tools) => tools,
+        Err(because) => return Ok(Err(because)),
+    };
+    match tools.ask() {
+        Ok(()) => Ok(Ok(tools.criu)),
+        Err(error) if tools.is_named => Err(error),
+        Err(error) => Ok(Err(error.message)),
+    }
+}
+
+/// Removes checkpoints of earlier boots, best effort: none of them is of any use, and each takes 150 MB.
+fn remove_earlier(store: &Store) {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let Some(uptime) = uptime.split('.').next().and_then(|seconds| seconds.parse().ok()) else { return };
+    let Some(booted) = SystemTime::now().checked_sub(Duration::from_secs(uptime)) else { return };
+    let is_checkpoint = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KIND));
+    for earlier in store.idle(booted).unwrap_or_default().iter().filter(|path| is_checkpoint(path)) {
+        let _ = store.remove(earlier, booted);
     }
 }
 
@@ -175,6 +227,7 @@ impl Making<'_> {
             fs::create_dir(directory).map_err(at("make the directory", directory))?;
         }
         fs::write(&checkpoint.script, RESTORE).map_err(at("write", &checkpoint.script))?;
+        self.tools.ask()?;
         self.write(&checkpoint)?;
         self.check(&checkpoint)?;
         fs::remove_dir_all(self.scratch()).map_err(at("remove", &self.scratch()))
@@ -200,7 +253,7 @@ impl Making<'_> {
         let scratch = self.scratch();
         let output = scratch.join("output");
         let name = "the JVM of the checkpoint";
-        let cluster = Cluster { name, directory: &scratch.join("trained") };
+        let cluster = Cluster { name, directory: &scratch.join("trained"), rounds: ROUNDS };
         let start = |files: &[PathBuf]| {
             // A native library is unpacked where each copy finds a directory of its own.
             let unpacks = format!("-Djava.io.tmpdir={}", self.mount.display());
@@ -226,11 +279,11 @@ impl Making<'_> {
         cluster.train(start, end)
     }
 
-    /// Restores it once: brokers that begin so must find one another.
+    /// Restores it once: brokers that begin so must do what others do.
     fn check(&self, checkpoint: &Checkpoint) -> Result<(), PrepareError> {
         let scratch = self.scratch();
         let name = "the restored JVM";
-        let cluster = Cluster { name, directory: &scratch.join("restored") };
+        let cluster = Cluster { name, directory: &scratch.join("restored"), rounds: 1 };
         let start = |files: &[PathBuf]| {
             let mut command = child::bare(&checkpoint.unshare);
             command.args(&restore_command(checkpoint, &scratch, &scratch.join("criu.log"))[1..]);
@@ -238,9 +291,25 @@ impl Making<'_> {
             files.iter().for_each(|file| program.tell(&format!("node {}", file.display())));
             Ok(program)
         };
-        cluster.begin(start, |program| {
+        cluster.train(start, |program| {
             program.close_input();
             program.wait(LIMIT).map(drop)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn criu_is_done_without_where_that_is_said_and_a_wrong_name_is_an_error() {
+        let none = tools(Some(OsStr::new("none"))).expect("that can be said");
+        assert_eq!(none.unwrap_err(), "GREENROOM_CRIU is none");
+        for name in ["/nowhere/criu", "criu"] {
+            let error = tools(Some(OsStr::new(name))).unwrap_err();
+            assert_eq!(error.message, format!("GREENROOM_CRIU is {name}, which is no program"));
+            assert!(error.hint.is_some());
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::wire::{self, InternalTopics, Topic, WireError};
 const NODES: u16 = 3;
 const TOPIC: &str = "training";
 const RECORDS: usize = 50;
+const COMMIT_EVERY: usize = 10;
 /// A topic's files are open until they are deleted, a minute after it by default, and a checkpoint shall have none of
 /// them; the first of these is internal to Kafka.
 const DELETE_SOON: &str = "log.initial.task.delay.ms=100\nlog.segment.delete.delay.ms=100\n";
@@ -46,10 +47,12 @@ pub(super) struct Cluster<'a> {
     pub(super) name: &'a str,
     /// Directory for its nodes; removed at the end.
     pub(super) directory: &'a Path,
+    /// How often it does what scenarios do: once is enough for classes to be loaded, and not for code to be compiled.
+    pub(super) rounds: usize,
 }
 
 impl Cluster<'_> {
-    /// Runs it through its paces. `start` begins its process on properties files, `end` waits until it has ended.
+    /// Lets it work. `start` begins its process on properties files, `end` waits until it has ended.
     ///
     /// On a thread of its own: whoever prepares may be in the middle of an executor, which allows no other one.
     pub(super) fn train(
@@ -58,31 +61,21 @@ impl Cluster<'_> {
         end: impl FnOnce(&mut Program) -> Result<(), PrepareError> + Send,
     ) -> Result<(), PrepareError> {
         std::thread::scope(|scope| {
-            let trained = scope.spawn(|| self.run(start, work, end)).join();
+            let trained = scope.spawn(|| self.run(start, end)).join();
             trained.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-    }
-
-    /// Like [`Cluster::train`], without work for it: its brokers find one another.
-    pub(super) fn begin(
-        &self,
-        start: impl FnOnce(&[PathBuf]) -> Result<Program, PrepareError>,
-        end: impl FnOnce(&mut Program) -> Result<(), PrepareError>,
-    ) -> Result<(), PrepareError> {
-        self.run(start, |_, _| Ok(()), end)
     }
 
     fn run(
         &self,
         start: impl FnOnce(&[PathBuf]) -> Result<Program, PrepareError>,
-        work: impl FnOnce(&Place, &mut Program) -> Result<(), PrepareError>,
         end: impl FnOnce(&mut Program) -> Result<(), PrepareError>,
     ) -> Result<(), PrepareError> {
         let place = Place::free()?;
         let files = write_nodes(self.directory, &place)?;
         let mut program = start(&files)?;
         ready(&place, &mut program)?;
-        work(&place, &mut program)?;
+        work(&place, &mut program, self.rounds)?;
         deleted(self.directory, &program)?;
         end(&mut program)?;
         drop(program);
@@ -90,7 +83,7 @@ impl Cluster<'_> {
     }
 }
 
-fn work(place: &Place, program: &mut Program) -> Result<(), PrepareError> {
+fn work(place: &Place, program: &mut Program, rounds: usize) -> Result<(), PrepareError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| PrepareError {
         source: Some(source),
@@ -99,7 +92,7 @@ fn work(place: &Place, program: &mut Program) -> Result<(), PrepareError> {
     if let Err(error) = runtime.block_on(warm(place)) {
         return Err(program.failed(&format!("could not be warmed: {}", chain(&error))));
     }
-    exercise(place, &runtime).map_err(|error| program.failed(&format!("failed its exercise: {error}")))
+    exercise(place, &runtime, rounds).map_err(|error| program.failed(&format!("failed its exercise: {error}")))
 }
 
 /// An address with all ports of the cluster free.
@@ -220,11 +213,13 @@ async fn warm(place: &Place) -> Result<(), WireError> {
 }
 
 /// What scenarios do: topics, acknowledged records, a group, a transaction.
-fn exercise(place: &Place, runtime: &Runtime) -> Result<(), KafkaError> {
+fn exercise(place: &Place, runtime: &Runtime, rounds: usize) -> Result<(), KafkaError> {
     create_topic(place, runtime)?;
-    produce(place)?;
-    transact(place)?;
-    consume(place)
+    (1..=rounds).try_for_each(|round| {
+        produce(place)?;
+        transact(place)?;
+        consume(place, round)
+    })
 }
 
 fn create_topic(place: &Place, runtime: &Runtime) -> Result<(), KafkaError> {
@@ -260,19 +255,25 @@ fn send(producer: &BaseProducer) -> Result<(), KafkaError> {
     Ok(())
 }
 
-/// Reads what both producers sent, through a group, and commits.
-fn consume(place: &Place) -> Result<(), KafkaError> {
+/// Reads what both producers have sent up to this round, through a group of its own, and commits as it goes.
+fn consume(place: &Place, round: usize) -> Result<(), KafkaError> {
     let mut config = place.client();
-    config.set("group.id", "training").set("auto.offset.reset", "earliest").set("enable.auto.commit", "false");
+    config
+        .set("group.id", format!("training-{round}"))
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create()?;
     consumer.subscribe(&[TOPIC])?;
     let deadline = Instant::now() + OPERATION;
     let mut seen = 0;
-    while seen < 2 * RECORDS {
+    while seen < 2 * RECORDS * round {
         match consumer.poll(Duration::from_millis(100)) {
             Some(record) => {
-                record?;
+                let record = record?;
                 seen += 1;
+                if seen % COMMIT_EVERY == 0 {
+                    consumer.commit_message(&record, CommitMode::Sync)?;
+                }
             }
             None if Instant::now() >= deadline => {
                 return Err(KafkaError::Global(rdkafka::types::RDKafkaErrorCode::OperationTimedOut));

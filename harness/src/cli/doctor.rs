@@ -46,6 +46,9 @@ pub(super) fn run(runtime: Runtime) -> anyhow::Result<ExitCode> {
         Finding { what: "memory", found: memory() },
         Finding { what: "loopback", found: loopback() },
     ];
+    if runtime == Runtime::Process {
+        findings.push(Finding { what: "CRIU", found: restorer() });
+    }
     if runtime == Runtime::Docker {
         let engine = engine();
         let images =
@@ -103,6 +106,14 @@ fn java_compiler() -> Result<String, String> {
     compiler
         .map(|path| path.display().to_string())
         .map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))
+}
+
+/// Whether brokers are restored from a checkpoint. They need not be.
+fn restorer() -> Result<String, String> {
+    match artifacts::restorer().map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))? {
+        Ok(criu) => Ok(format!("{} (brokers begin as copies, in half the time)", criu.display())),
+        Err(why) => Ok(format!("not used: {why} (brokers begin cold, which takes twice as long)")),
+    }
 }
 
 /// The cache: where it is, that it can be written, what is stored there.

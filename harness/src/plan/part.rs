@@ -63,7 +63,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
     }
     // Native libraries are unpacked there, and would stay behind in `/tmp` when a JVM is killed.
     let unpacks = format!("-Djava.io.tmpdir={}", site.directory.display());
-    let (from, command, input) = match checkpoint(kafka.layout, toolchain, site) {
+    let (from, command, input) = match checkpoint(toolchain, site) {
         Some(checkpoint) => {
             let command = node::restore_command(checkpoint, &site.directory, &log(site, &format!("{name}-restored")));
             (", from a checkpoint", command, properties.iter().map(|file| format!("node {file}")).collect())
@@ -94,10 +94,10 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
     others::kafka(part, unpacks, properties, kafka.layout, toolchain, site)
 }
 
-/// What brokers are restored from: those of one process of this machine, which nobody pauses.
-fn checkpoint<'a>(layout: Layout, toolchain: &'a Toolchain, site: &Site) -> Option<&'a Checkpoint> {
-    match (&toolchain.kafka.colocated_start, layout, site.runtime) {
-        (Start::Restored(checkpoint), Layout::Colocated, Runtime::Process) => Some(checkpoint),
+/// What brokers are restored from, where they are processes of this machine.
+fn checkpoint<'a>(toolchain: &'a Toolchain, site: &Site) -> Option<&'a Checkpoint> {
+    match (&toolchain.kafka.start, site.runtime) {
+        (Start::Restored(checkpoint), Runtime::Process) => Some(checkpoint),
         _ => None,
     }
 }

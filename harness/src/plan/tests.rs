@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::{Network, Plan, Runtime, Scope, Site};
 use crate::spec::{self, Layout, Links, Spec};
-use crate::toolchain::{Archive, ArchiveKind, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Start, Toolchain};
+use crate::toolchain::{
+    Archive, ArchiveKind, Checkpoint, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Start, Toolchain,
+};
 
 const DESCRIPTION: &str = r#"
 name = "example"
@@ -63,7 +65,7 @@ fn toolchain() -> Toolchain {
             classpath: vec!["/cache/jars/kafka.jar".into(), "/cache/jars/launcher.jar".into()],
             colocated_archive: archive("colocated"),
             separate_archive: archive("separate"),
-            colocated_start: Start::Cold { because: "there is no `criu`".to_owned() },
+            start: Start::Cold { because: "there is no `criu`".to_owned() },
         },
         postgres: Postgres {
             home: "/cache/postgres".into(),
@@ -92,6 +94,34 @@ fn separate() {
     let parts: Vec<_> = plan.parts.iter().map(|part| (part.name.as_str(), part.addresses.clone())).collect();
     insta::assert_debug_snapshot!(parts);
     assert!(plan.part("shop").is_none(), "the program under test is no infrastructure");
+}
+
+/// Goal: brokers are told by input what a command line tells them elsewhere, in both layouts, and not in containers.
+#[test]
+fn brokers_are_restored_where_there_is_a_checkpoint() {
+    let mut toolchain = toolchain();
+    toolchain.kafka.start = Start::Restored(Checkpoint {
+        unshare: "/bin/unshare".into(),
+        criu: "/sbin/criu".into(),
+        script: "/cache/checkpoint/restore.sh".into(),
+        images: "/cache/checkpoint/images".into(),
+        mount: "/cache/mount".into(),
+    });
+    let spec = example();
+    let planned = |spec, site| Plan::new(spec, Scope::Infrastructure, &toolchain, site).expect("it can be planned");
+    let colocated = planned(&spec, site());
+    let brokers = colocated.part("kafka").expect("it has brokers");
+    insta::assert_debug_snapshot!((&brokers.version, &brokers.command, &brokers.input));
+
+    let mut separate = spec.clone();
+    separate.kafka.as_mut().expect("it has brokers").layout = Layout::Separate;
+    let separate = planned(&separate, site());
+    let second = separate.part("kafka-2").expect("it has three brokers");
+    assert_eq!(second.input, ["node /state/my environments/example-1-1/kafka-2/server.properties"]);
+
+    let contained = planned(&spec, Site { runtime: Runtime::Docker, ..site() });
+    let brokers = contained.part("kafka").expect("it has brokers");
+    assert!(brokers.input.is_empty() && brokers.command[0].ends_with("java"), "{:?}", brokers.command);
 }
 
 #[test]

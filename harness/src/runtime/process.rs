@@ -108,11 +108,15 @@ impl Drop for Preparing {
     }
 }
 
+/// How long a process may outlive the one that was started for it. Then its input is closed, by which it ends.
+const UNREAD: Duration = Duration::from_secs(10);
+
 /// Waits until nobody has the other end of a pipe: a process that was restored from a checkpoint is not our child, and
 /// ends a moment after the one that is.
 async fn until_unread(input: ChildStdin) {
     let Ok(input) = input.into_owned_fd().and_then(pipe::Sender::from_owned_fd) else { return };
-    while input.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
+    let unread = async { while input.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {} };
+    let _ = tokio::time::timeout(UNREAD, unread).await;
 }
 
 impl Processes {
@@ -325,5 +329,41 @@ impl Processes {
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+    use crate::runtime::until;
+
+    /// Goal: a part's input begins as planned, and it has ended only when whoever reads that input has.
+    #[tokio::test]
+    async fn a_part_has_ended_when_nobody_reads_its_input() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        nix::unistd::mkfifo(&at("gate"), nix::sys::stat::Mode::S_IRWXU).expect("a gate");
+        // The shell ends at once; what it leaves behind reads on until the gate opens.
+        let script = r#"exec 3<&0; (read line <&3; echo "$line" >told; read go <gate) & exit 7"#;
+        let processes = Processes::default();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).current_dir(directory.path()).stdin(Stdio::piped());
+        let input = ["node 1".to_owned(), "node 2".to_owned()];
+        let run = || Ok(tokio::process::Command::from(shell).spawn().expect("a shell"));
+        processes.add("part", &input, run).expect("it is the first");
+        let shell = processes.pid_of("part").expect("it was started");
+
+        let seen = async || {
+            let reaped = !std::path::Path::new(&format!("/proc/{shell}")).exists();
+            let told = std::fs::read_to_string(at("told")).unwrap_or_default();
+            if reaped && told == "node 1\n" { Ok(()) } else { Err(format!("reaped: {reaped}, told: {told:?}")) }
+        };
+        until(Instant::now() + UNREAD / 2, Duration::from_millis(5), seen).await.expect("its input is read");
+        assert_eq!(processes.exit_of("part"), None);
+        std::fs::write(at("gate"), "go\n").expect("it is waited for");
+        assert!(processes.ended("part", UNREAD / 2).await, "nobody reads any more");
+        assert_eq!(processes.exit_of("part").and_then(|status| status.code()), Some(7));
     }
 }

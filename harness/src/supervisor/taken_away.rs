@@ -56,7 +56,7 @@ mod tests {
             classpath: Vec::new(),
             colocated_archive: None,
             separate_archive: None,
-            colocated_start: Start::Cold { because: "there is nothing to start".to_owned() },
+            start: Start::Cold { because: "there is nothing to start".to_owned() },
         };
         let toolchain = Toolchain {
             jdk: Jdk { home: nowhere.clone(), major: 25, version: version() },

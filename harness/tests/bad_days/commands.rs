@@ -249,3 +249,47 @@ fn what_nobody_uses_is_removed() {
     assert!(told.contains(&format!("{} stays: something runs from it", path(&running))), "{told}");
     assert!(gc(&["--older-than", "30"]).0.is_empty());
 }
+
+/// Goal: a CRIU that cannot restore makes starts slower and fails nothing, unless a person has named it.
+#[test]
+fn a_criu_that_does_not_work_is_told_and_done_without() {
+    let stand = Stand::new();
+    let programs = stand.path().join("programs");
+    std::fs::create_dir(&programs).expect("a directory");
+    let criu = programs.join("criu");
+    std::os::unix::fs::symlink("/bin/false", &criu).expect("a program that fails");
+    let criu = criu.display().to_string();
+    let path = std::env::var("PATH").map(|path| format!("{}:{path}", programs.display())).expect("a path");
+    let plan = |variables: &[(&str, &str)]| {
+        let (arguments, path) = (["test-env", "plan", "echo"], [("PATH", path.as_str())]);
+        greenroom(&stand, &arguments, &[&path, variables].concat())
+    };
+    let (found, again, named) =
+        (plan(&[("GREENROOM_CRIU", "")]), plan(&[("GREENROOM_CRIU", "")]), plan(&[("GREENROOM_CRIU", &criu)]));
+    let refusals = remove_refusals_of(&criu);
+
+    let why = format!("{criu} does not tell its version");
+    assert!(
+        said(&found).contains(&format!("there is none, which only makes starts slower: {why}")),
+        "{}",
+        said(&found)
+    );
+    let planned = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(planned.contains("/bin/java\n") && !planned.contains("restore.sh"), "{planned}");
+    // It is told once, and kept.
+    assert!(again.status.success() && !said(&again).contains(&why), "{}", said(&again));
+    assert_eq!(refusals, 1);
+    assert!(!named.status.success() && said(&named).contains(&why), "{}", said(&named));
+}
+
+/// Removes what the cache keeps of a CRIU that did not work, and says how much that was.
+fn remove_refusals_of(criu: &str) -> usize {
+    let cache = greenroom::artifacts::cache_directory().expect("a cache");
+    let entries = std::fs::read_dir(cache).expect("what is stored").flatten().map(|entry| entry.path());
+    let tells = |entry: &std::path::PathBuf| {
+        std::fs::read_to_string(entry.join("refused")).is_ok_and(|refused| refused.contains(criu))
+    };
+    let refusals: Vec<_> = entries.filter(tells).collect();
+    refusals.iter().for_each(|refusal| std::fs::remove_dir_all(refusal).expect("it goes"));
+    refusals.len()
+}

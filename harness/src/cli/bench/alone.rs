@@ -108,7 +108,7 @@ fn planned(ground: &Ground, spec: &Spec, jvms: Jvms) -> anyhow::Result<Plan> {
         binaries: ground.binaries.clone(),
     };
     let mut toolchain = ground.toolchain.clone();
-    toolchain.kafka.colocated_start = Start::Cold { because: "it is started by hand".to_owned() };
+    toolchain.kafka.start = Start::Cold { because: "it is started by hand".to_owned() };
     Ok(Plan::new(&alone, Scope::Everything, &toolchain, site)?)
 }
 
