@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use greenroom::supervisor::client;
 use greenroom::supervisor::protocol::{Event, Order};
+use greenroom::toolchain::{Checkpoint, Start};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::mpsc;
@@ -16,14 +17,19 @@ use crate::stand::{
     DEADLINE, GONE, INFRASTRUCTURE, POSTGRES_ONLY, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of_supervisor,
 };
 
-/// A JDK whose `java` is this shell script.
-fn fake_java(stand: &Stand, script: &str) -> PathBuf {
+/// Brokers begin cold, on a JDK whose `java` is this shell script.
+fn fake_java(order: &mut Order, stand: &Stand, script: &str) {
     let home = stand.path().join("fake-jdk");
     std::fs::create_dir_all(home.join("bin")).expect("a directory");
-    let java = home.join("bin/java");
-    std::fs::write(&java, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    std::fs::set_permissions(&java, PermissionsExt::from_mode(0o755)).expect("it may run");
-    home
+    program(&home.join("bin/java"), script);
+    order.toolchain.jdk.home = home;
+    order.toolchain.kafka.start = Start::Cold { because: "its JVM is none".to_owned() };
+}
+
+/// Makes a program of this shell script.
+fn program(path: &Path, script: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("it may run");
 }
 
 async fn nothing_runs(stand: &Stand) {
@@ -37,7 +43,7 @@ async fn a_broker_that_exits_at_once_fails_the_start_with_its_last_lines() {
     let stand = Stand::new();
     let mut order = stand.order(INFRASTRUCTURE);
     let script = "i=1; while [ $i -le 30 ]; do echo \"line $i of the broker\"; i=$((i+1)); done; exit 3";
-    order.toolchain.jdk.home = fake_java(&stand, script);
+    fake_java(&mut order, &stand, script);
     let begun = Instant::now();
     let said = complaint(stand.lease(order).await);
     assert!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());
@@ -52,13 +58,30 @@ async fn a_broker_that_exits_at_once_fails_the_start_with_its_last_lines() {
     nothing_runs(&stand).await;
 }
 
+/// Goal: brokers that cannot be restored fail the start at once, with what was said of it.
+#[tokio::test]
+async fn brokers_that_cannot_be_restored_are_told() {
+    let stand = Stand::new();
+    let mut order: Order = stand.order("name = \"stand\"\n[kafka]\n");
+    let unshare = stand.path().join("unshare");
+    program(&unshare, "echo namespaces are forbidden here; exit 1");
+    let [criu, script, images, mount] = ["criu", "restore.sh", "images", "mount"].map(|name| stand.path().join(name));
+    order.toolchain.kafka.start = Start::Restored(Checkpoint { unshare, criu, script, images, mount });
+    let begun = Instant::now();
+    let said = complaint(stand.lease(order).await);
+    assert!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());
+    assert!(said.contains("kafka ended while starting (exit status: 1)"), "{said}");
+    assert!(said.contains("namespaces are forbidden here"), "{said}");
+    nothing_runs(&stand).await;
+}
+
 /// Goal: a broker that never becomes ready ends the start at its deadline and says what was missing.
 #[tokio::test]
 async fn a_broker_that_never_becomes_ready_is_told_at_the_deadline() {
     let stand = Stand::new();
     // Nothing else that could be late, and time for a shell to say a word.
     let mut order: Order = stand.order("name = \"stand\"\n[kafka]\n");
-    order.toolchain.jdk.home = fake_java(&stand, "echo waiting for nothing; exec sleep 600");
+    fake_java(&mut order, &stand, "echo waiting for nothing; exec sleep 600");
     order.deadline_ms = 6_000;
     let said = complaint(stand.lease(order).await);
     assert!(said.contains("Kafka was not ready in time"), "{said}");
