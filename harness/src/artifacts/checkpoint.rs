@@ -59,6 +59,8 @@ const REST: Duration = Duration::from_secs(60);
 /// Writing or restoring 200 MB takes some tenths of a second.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// File in the directory of the JVM that takes its output, as make.sh says.
+const OUTPUT: &str = "output";
 /// File in an entry that says why there is no checkpoint in it.
 const REFUSED: &str = "refused";
 
@@ -234,14 +236,23 @@ impl Making<'_> {
         }
         fs::write(&checkpoint.script, RESTORE).map_err(at("write", &checkpoint.script))?;
         self.tools.ask()?;
-        self.write(&checkpoint)?;
-        self.check(&checkpoint)?;
+        let made = self.write(&checkpoint).and_then(|()| self.check(&checkpoint));
+        made.map_err(|error| self.with_output(error))?;
         fs::remove_dir_all(self.scratch()).map_err(at("remove", &self.scratch()))
     }
 
     /// Where the JVMs work while this is made.
     fn scratch(&self) -> PathBuf {
         self.directory.join("scratch")
+    }
+
+    /// What the JVM said lies in what is removed, so an error tells the end of it.
+    fn with_output(&self, error: PrepareError) -> PrepareError {
+        let output = fs::read(self.scratch().join(OUTPUT)).unwrap_or_default();
+        let said = child::last_lines(&String::from_utf8_lossy(&output), 20);
+        let detail = [error.detail.clone(), Some(said)].into_iter().flatten().filter(|text| !text.is_empty());
+        let detail = detail.collect::<Vec<_>>().join("\nthe JVM said last:\n");
+        error.detail(detail)
     }
 
     /// Removes what was made so far; a JVM that was just killed may still write.
@@ -257,7 +268,7 @@ impl Making<'_> {
     /// A cluster does what scenarios do, ends, and its JVM is written to files.
     fn write(&self, checkpoint: &Checkpoint) -> Result<(), PrepareError> {
         let scratch = self.scratch();
-        let output = scratch.join("output");
+        let output = scratch.join(OUTPUT);
         let name = "the JVM of the checkpoint";
         let cluster = Cluster { name, directory: &scratch.join("trained"), rounds: ROUNDS };
         let start = |files: &[PathBuf]| {
@@ -273,7 +284,7 @@ impl Making<'_> {
             program.tell("rest");
             let resting = look_until(REST, LOOK_EVERY, || {
                 if let Some(status) = program.ended()? {
-                    return Err(program.failed(&format!("ended with {status}; its output is in {}", output.display())));
+                    return Err(program.failed(&format!("ended with {status}")));
                 }
                 let output = fs::read(&output).unwrap_or_default();
                 Ok(String::from_utf8_lossy(&output).contains(RESTING).then_some(()))

@@ -122,7 +122,7 @@ pub(super) fn empty(log: &Path) -> Result<(), PrepareError> {
 }
 
 /// The last lines of a program's output.
-fn last_lines(output: &str, count: usize) -> String {
+pub(super) fn last_lines(output: &str, count: usize) -> String {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }

@@ -73,3 +73,30 @@ fn pids() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::attempts::look_until;
+
+    /// Goal: what a process of ours has started is ours, though its environment does not say so.
+    #[test]
+    fn what_a_carrier_has_started_is_found_whatever_its_environment() {
+        let (variable, value) = ("GREENROOM_SWEEP_TEST", std::process::id().to_string());
+        let mut shell = Command::new("sh");
+        let mut shell = shell.args(["-c", "env -i sleep 600 & wait"]).env(variable, &value).spawn().expect("a shell");
+        let pid = i32::try_from(shell.id()).expect("a process id");
+        let is_bare = |pid: &i32| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| bytes.is_empty());
+        let found = look_until(Duration::from_secs(10), Duration::from_millis(5), || {
+            let found = carriers(variable, &value);
+            Ok::<_, std::convert::Infallible>(found.iter().any(is_bare).then_some(found))
+        });
+        signal_each(&descendants(pid), Signal::SIGKILL);
+        shell.kill().and_then(|()| shell.wait()).expect("it was there");
+        let found = found.expect("looking cannot fail").expect("the process without an environment");
+        assert!(found.len() == 2 && found.contains(&pid), "{found:?}");
+    }
+}

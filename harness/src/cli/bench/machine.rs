@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use greenroom::toolchain::Toolchain;
+use greenroom::toolchain::{Start, Toolchain};
 
 /// For how long the machine is watched before each measurement, when nothing of ours runs.
 const WATCHED: Duration = Duration::from_millis(300);
@@ -18,8 +18,12 @@ pub(super) fn describe(toolchain: &Toolchain) -> anyhow::Result<String> {
     let load = read("/proc/loadavg")?;
     let load: Vec<_> = load.split_whitespace().take(3).collect();
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let start = match &toolchain.kafka.start {
+        Start::Restored(_) => "brokers of environments are restored from a checkpoint".to_owned(),
+        Start::Cold { because } => format!("brokers begin cold ({because})"),
+    };
     Ok(format!(
-        "{cores} cores, {memory_gib:.0} GiB, Linux {}; JDK {}, Kafka {}, PostgreSQL {}, Redis {}; harness {} ({build} \
+        "{cores} cores, {memory_gib:.0} GiB, Linux {}; JDK {}, Kafka {}, PostgreSQL {}, Redis {}; {start}; harness {} ({build} \
          build); {}\n\nload average at start: {}",
         kernel.trim(),
         toolchain.jdk.version,
