@@ -291,6 +291,14 @@ pub enum PlanError {
     },
 }
 
+impl Part {
+    /// Whether its process is a copy from a checkpoint, below the one that restores it: such a one is told by its input
+    /// what others are told by arguments.
+    pub(crate) fn is_restored(&self) -> bool {
+        !self.input.is_empty()
+    }
+}
+
 impl Plan {
     /// The URL of the database for a client of ours, which needs no password.
     #[must_use]

@@ -262,7 +262,7 @@ fn a_database_that_is_restarted_has_its_rows() -> Verdict {
 }
 
 /// Goal: a broker that is parted from the others is missed by them and by nobody else, and comes back; a killed one
-/// too, also where it stood still.
+/// too, also where it stood still, and one that was asked to end.
 /// Method: layout separate. The parted broker leaves every in-sync set, so `acks=all` goes on with the other two, and
 /// the cluster is whole again when all brokers list all brokers and every replica is in sync.
 #[test]
@@ -296,8 +296,13 @@ fn a_broker_can_be_parted_from_the_others_and_killed() -> Verdict {
         producer.send(NewRecord::to("orders").value("without the second")).await?;
         environment.kafka().broker(2).restart().await?;
         environment.kafka().in_sync(3, &[1, 2, 3]).await?;
+
+        environment.kafka().broker(3).stop().await?;
+        producer.send(NewRecord::to("orders").value("without the third")).await?;
+        environment.kafka().broker(3).restart().await?;
+        environment.kafka().in_sync(3, &[1, 2, 3]).await?;
         let records = environment.observe().await?;
-        assert_eq!(records.records("orders").len(), 3);
+        assert_eq!(records.records("orders").len(), 4);
         Ok(())
     })
 }

@@ -9,6 +9,7 @@
 //! Where there is no CRIU, or it cannot do this here, brokers begin cold, and the reason is kept. `GREENROOM_CRIU` names
 //! another program, or is `none`.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -61,6 +62,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// File in the directory of the JVM that takes its output, as make.sh says.
 const OUTPUT: &str = "output";
+/// File in an entry that says which boot it is of.
+const BOOT: &str = "boot";
+/// For how long it is believed that no checkpoint can be made.
+const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// File in an entry that says why there is no checkpoint in it.
 const REFUSED: &str = "refused";
 
@@ -73,7 +78,7 @@ struct Tools {
     unshare: PathBuf,
 }
 
-/// How three brokers in one JVM begin: restored where that works.
+/// How brokers begin: restored where that works.
 pub(super) fn prepare(
     store: &Store,
     choice: &Choice,
@@ -92,15 +97,21 @@ pub(super) fn prepare(
     let launcher = launcher_arguments(&kafka.classpath);
     let flags = jvm_flags(Layout::Colocated).into_iter().chain(archive_flags(&archived.archive));
     let flags: Vec<_> = flags.chain(SMALL_HEAP.map(str::to_owned)).collect();
-    let boot = boot()?;
-    let identity = identity(&tools.criu)?;
-    let inputs = [TRAINING, MAKE, RESTORE, &boot, &identity, &choice.identity, &archived.build, &flags.join("\n")];
+    let (boot, machine) = (boot()?, identities(&tools)?);
+    let inputs = [TRAINING, MAKE, RESTORE, &boot, &machine, &choice.identity, &archived.build, &flags.join("\n")];
     let key = Key::new(KIND, &inputs);
+    // A cache that one may only read serves others well.
+    if !store.is_writable() && !store.holds(&key) && !tools.is_named {
+        return Ok(cold("the cache, which would take the checkpoint, cannot be written"));
+    }
+    forget_refusal(store, &key);
     let mount = store.mount_point()?;
     let java = Java { program: choice.found.home.join("bin/java"), flags: &flags, launcher: &launcher };
     let (step, mut refused) = ("checkpoint of a JVM of brokers, by CRIU", None);
     let entry = store.entry(&key, step, reporter, |directory| {
-        remove_earlier(store);
+        remove_earlier(store, &boot);
+        let path = directory.join(BOOT);
+        fs::write(&path, &boot).map_err(at("write", &path))?;
         let making = Making { tools: &tools, java: &java, directory, mount: &mount, log: &store.log(&key)? };
         let Err(error) = making.run() else { return Ok(()) };
         // What a person has asked for, or can do something about.
@@ -117,8 +128,7 @@ pub(super) fn prepare(
     if let Some(because) = refused {
         reporter.tell(step, super::ProgressState::Refused(because));
     }
-    let reason = entry.path.join(REFUSED);
-    match fs::read_to_string(&reason) {
+    match fs::read_to_string(entry.path.join(REFUSED)) {
         // Found before by itself, and named by a person now.
         Ok(because) if tools.is_named => {
             Err(PrepareError::new(because).hint(format!("set {VARIABLE} to `none`, or to another program")))
@@ -168,6 +178,14 @@ impl Tools {
         }
     }
 
+    /// Whether namespaces are allowed here.
+    fn try_namespaces(&self) -> Result<(), PrepareError> {
+        let answer = child::bare(&self.unshare).args(IN_NAMESPACES).arg("true").output();
+        let answer = answer.map_err(at("run", &self.unshare))?;
+        let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+        if answer.status.success() { Ok(()) } else { Err(PrepareError::new(format!("no namespaces here: {said}"))) }
+    }
+
     fn checkpoint(&self, entry: &Path, mount: PathBuf) -> Checkpoint {
         Checkpoint {
             unshare: self.unshare.clone(),
@@ -179,7 +197,7 @@ impl Tools {
     }
 }
 
-/// The program that restores brokers here, or why none does.
+/// The program that restores brokers here, or why none does, as far as is known without making a checkpoint.
 ///
 /// # Errors
 /// The one that `GREENROOM_CRIU` names does not.
@@ -188,22 +206,47 @@ pub(super) fn restorer() -> Result<Result<PathBuf, String>, PrepareError> {
         Ok(tools) => tools,
         Err(because) => return Ok(Err(because)),
     };
-    match tools.ask() {
-        Ok(()) => Ok(Ok(tools.criu)),
+    match tools.ask().and_then(|()| tools.try_namespaces()) {
+        Ok(()) => Ok(last_refusal().map_or(Ok(tools.criu), Err)),
         Err(error) if tools.is_named => Err(error),
         Err(error) => Ok(Err(error.message)),
     }
 }
 
-/// Removes checkpoints of earlier boots, best effort: none of them is of any use, and each takes 150 MB.
-fn remove_earlier(store: &Store) {
+/// Why there is no checkpoint in the entry that was asked for last.
+fn last_refusal() -> Option<String> {
+    let store = Store::open().ok()?;
+    let entries = store.idle(SystemTime::now()).ok()?.into_iter().filter(|path| is_checkpoint(path));
+    let last = entries.max_by_key(|path| Store::last_use(path))?;
+    fs::read_to_string(last.join(REFUSED)).ok()
+}
+
+/// A machine may have been busy, or may allow today what it forbade: what was refused an hour ago is tried again.
+fn forget_refusal(store: &Store, key: &Key) {
+    let entry = store.path(key);
+    let made = fs::metadata(entry.join(REFUSED)).and_then(|refused| refused.modified());
+    if made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > TRY_AGAIN)) {
+        // Where another process is at it, that is as good.
+        let _ = store.remove(&entry, SystemTime::now());
+    }
+}
+
+/// Removes checkpoints of earlier boots, best effort: none of them is of any use, and each takes 110 MB.
+fn remove_earlier(store: &Store, boot: &str) {
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let Some(uptime) = uptime.split('.').next().and_then(|seconds| seconds.parse().ok()) else { return };
     let Some(booted) = SystemTime::now().checked_sub(Duration::from_secs(uptime)) else { return };
-    let is_checkpoint = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KIND));
-    for earlier in store.idle(booted).unwrap_or_default().iter().filter(|path| is_checkpoint(path)) {
+    // The clock may have been set since, so the boot is compared too; a machine that shares the cache has another one,
+    // and uses its own.
+    let is_of_another = |path: &&PathBuf| fs::read_to_string(path.join(BOOT)).is_ok_and(|other| other != boot);
+    let idle = store.idle(booted).unwrap_or_default();
+    for earlier in idle.iter().filter(|path| is_checkpoint(path)).filter(is_of_another) {
         let _ = store.remove(earlier, booted);
     }
+}
+
+fn is_checkpoint(entry: &Path) -> bool {
+    entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KIND))
 }
 
 /// This boot of the machine: its monotonic clock begins with it.
@@ -212,7 +255,20 @@ fn boot() -> Result<String, PrepareError> {
     fs::read_to_string(path).map_err(at("read", path))
 }
 
-/// What changes when a program is replaced.
+/// What changes when CRIU is replaced, or the C library, which a JVM has open: CRIU restores what it finds unchanged.
+fn identities(tools: &Tools) -> Result<String, PrepareError> {
+    let maps = Path::new("/proc/self/maps");
+    let mapped = fs::read_to_string(maps).map_err(at("read", maps))?;
+    let is_of_libc = |path: &&str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        name.starts_with("libc.so") || name.starts_with("ld-linux") || name.starts_with("libc-")
+    };
+    let libc: BTreeSet<_> =
+        mapped.lines().filter_map(|line| line.split_whitespace().nth(5)).filter(is_of_libc).collect();
+    let programs = libc.into_iter().map(Path::new).chain([tools.criu.as_path()]);
+    programs.map(identity).collect::<Result<Vec<_>, _>>().map(|all| all.join("\n"))
+}
+
 fn identity(program: &Path) -> Result<String, PrepareError> {
     let found = fs::metadata(program).map_err(at("look at", program))?;
     Ok(format!("{} {} {}.{}", program.display(), found.len(), found.mtime(), found.mtime_nsec()))
@@ -236,6 +292,7 @@ impl Making<'_> {
         }
         fs::write(&checkpoint.script, RESTORE).map_err(at("write", &checkpoint.script))?;
         self.tools.ask()?;
+        self.tools.try_namespaces()?;
         let made = self.write(&checkpoint).and_then(|()| self.check(&checkpoint));
         made.map_err(|error| self.with_output(error))?;
         fs::remove_dir_all(self.scratch()).map_err(at("remove", &self.scratch()))

@@ -88,7 +88,23 @@ impl Store {
     pub(super) fn mount_point(&self) -> Result<PathBuf, PrepareError> {
         let directory = self.root.join("mount");
         fs::create_dir_all(&directory).map_err(at("make the directory", &directory))?;
-        Ok(directory)
+        // Who looks at what is mounted there sees no links.
+        directory.canonicalize().map_err(at("find", &directory))
+    }
+
+    /// Where the entry of this key lies, if there is one.
+    pub(super) fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(&key.name)
+    }
+
+    /// Whether there is an entry of this key.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.path(key).join(manifest::MANIFEST).exists()
+    }
+
+    /// Whether entries can be made.
+    pub(super) fn is_writable(&self) -> bool {
+        nix::unistd::access(&self.root, nix::unistd::AccessFlags::W_OK).is_ok()
     }
 
     /// The entry of this key, built by `build` in the directory given to it if it is absent or damaged.
@@ -99,7 +115,7 @@ impl Store {
         reporter: &mut Reporter<'_>,
         build: impl FnOnce(&Path) -> Result<(), PrepareError>,
     ) -> Result<Entry, PrepareError> {
-        let path = self.root.join(&key.name);
+        let path = self.path(key);
         // Noted first: whoever removes idle entries either sees this use, or has taken the entry away by now.
         idle::note_use(&path);
         if let State::Intact(build) = manifest::examine(&path)?

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ struct Registry {
 #[derive(Debug)]
 struct Process {
     pid: Pid,
+    /// Becomes true when the id may be somebody else's, which can be before it has ended.
+    reaped: Arc<AtomicBool>,
     exit: watch::Receiver<Option<ExitStatus>>,
     paused: bool,
 }
@@ -85,6 +88,11 @@ impl Registry {
 impl Process {
     fn runs(&self) -> bool {
         self.exit.borrow().is_none()
+    }
+
+    /// Whether a signal to its id meets it.
+    fn can_be_signalled(&self) -> bool {
+        self.runs() && !self.reaped.load(Ordering::Acquire)
     }
 }
 
@@ -137,6 +145,8 @@ impl Processes {
         let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
             return Err(SpawnError::Closed);
         };
+        let reaped = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&reaped);
         let input: String = input.iter().map(|line| format!("{line}\n")).collect();
         let ended = async move {
             // `wait` would close it, and Kafka's launcher ends when it closes.
@@ -146,12 +156,13 @@ impl Processes {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
             let status = child.wait().await.unwrap_or_default();
+            told.store(true, Ordering::Release);
             if let Some(stdin) = stdin {
                 until_unread(stdin).await;
             }
             status
         };
-        self.watch(&mut registry, part, pid, ended);
+        self.watch(&mut registry, part, pid, reaped, ended);
         Ok(())
     }
 
@@ -168,7 +179,7 @@ impl Processes {
     ) -> Result<(), SpawnError> {
         let mut registry = self.lock();
         registry.admits(part, *self.closed.borrow())?;
-        self.watch(&mut registry, part, pid, ended);
+        self.watch(&mut registry, part, pid, Arc::default(), ended);
         Ok(())
     }
 
@@ -177,6 +188,7 @@ impl Processes {
         registry: &mut Registry,
         part: &str,
         pid: i32,
+        reaped: Arc<AtomicBool>,
         ended: impl Future<Output = ExitStatus> + Send + 'static,
     ) {
         let (told, exit) = watch::channel(None);
@@ -186,7 +198,7 @@ impl Processes {
             let _ = told.send(Some(status));
             exits.send_modify(|count| *count += 1);
         });
-        registry.processes.insert(part.to_owned(), Process { pid: Pid::from_raw(pid), exit, paused: false });
+        registry.processes.insert(part.to_owned(), Process { pid: Pid::from_raw(pid), reaped, exit, paused: false });
     }
 
     /// Waits until a process has ended that nobody asked to end, and says which and how.
@@ -235,7 +247,9 @@ impl Processes {
     /// Sends a signal to the process group of a running part; `false` if it does not run.
     pub fn signal(&self, part: &str, signal: Signal) -> bool {
         let mut registry = self.lock();
-        let Some(process) = registry.processes.get_mut(part).filter(|process| process.runs()) else { return false };
+        let Some(process) = registry.processes.get_mut(part).filter(|process| process.can_be_signalled()) else {
+            return false;
+        };
         let sent = killpg(process.pid, signal).is_ok();
         match signal {
             Signal::SIGSTOP => process.paused |= sent,
@@ -285,7 +299,7 @@ impl Processes {
     pub fn signal_all(&self, choose: impl Fn(&str) -> Signal) {
         let registry = self.lock();
         // An id that was waited for may be somebody else's by now.
-        let running = registry.processes.iter().filter(|(_, process)| process.runs());
+        let running = registry.processes.iter().filter(|(_, process)| process.can_be_signalled());
         for (part, process) in running {
             // A paused process does not see SIGQUIT before it goes on.
             let _ = killpg(process.pid, choose(part));

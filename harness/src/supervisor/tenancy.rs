@@ -1,6 +1,6 @@
 //! One environment from its admission to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -106,13 +106,14 @@ impl Tenancy {
         }
         let processes = Arc::clone(&self.processes);
         let own = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
+        let restored = self.plan.parts.iter().filter(|part| part.is_restored()).map(|part| part.name.clone());
+        let restored: BTreeSet<String> = restored.collect();
         let sessions = move || {
             let mut sessions = processes.sessions();
-            let restored: Vec<_> = sessions
-                .iter()
-                .flat_map(|(pid, part)| runtime::restored(*pid).map(|pid| (pid, part.clone())))
-                .collect();
-            sessions.extend(restored);
+            let restorers = sessions.iter().filter(|(_, part)| restored.contains(*part));
+            let copies: Vec<_> =
+                restorers.filter_map(|(pid, part)| Some((runtime::restored(*pid)?, part.clone()))).collect();
+            sessions.extend(copies);
             sessions.insert(own, SUPERVISOR.to_owned());
             sessions
         };
@@ -153,6 +154,10 @@ impl Tenancy {
                 let ending = if signal == PartSignal::Stop { runtime::stop_signal } else { runtime::death_signal };
                 let paused = self.processes.is_paused(part);
                 let sent = send(ending(self.kind(part)));
+                // Who restores it does not hand on what asks it to end.
+                if let followers @ Followers::RestoredBy(_) = self.followers(part) {
+                    runtime::signal_each(&followers.now(), ending(self.kind(part)));
+                }
                 if sent && paused {
                     // What stands still does not see it before it goes on.
                     self.signal_followers(part, Signal::SIGCONT).await;
@@ -181,12 +186,10 @@ impl Tenancy {
 
     /// Where the processes of a part are that it has put into sessions of their own.
     fn followers(&self, part: &str) -> Followers {
-        let planned = self.plan.part(part);
-        match planned.map(|part| &part.kind) {
-            Some(Kind::Postgres { .. }) => {
-                Followers::In(planned.map(|part| part.directory.clone()).unwrap_or_default())
-            }
-            Some(Kind::Kafka) => self.processes.pid_of(part).map_or(Followers::None, Followers::RestoredBy),
+        let pid = self.processes.pid_of(part);
+        match (self.plan.part(part), pid) {
+            (Some(part), _) if matches!(part.kind, Kind::Postgres { .. }) => Followers::In(part.directory.clone()),
+            (Some(part), Some(pid)) if part.is_restored() => Followers::RestoredBy(pid),
             _ => Followers::None,
         }
     }
@@ -322,7 +325,10 @@ impl Tenancy {
                 version: part.version.clone(),
                 addresses: part.addresses.clone(),
                 state: exit.map_or(state, |status| PartState::Exited(status.to_string())),
-                pid: self.processes.pid_of(&part.name).map(|pid| runtime::restored(pid).unwrap_or(pid)),
+                pid: match self.followers(&part.name) {
+                    followers @ Followers::RestoredBy(restorer) => followers.now().first().copied().or(Some(restorer)),
+                    Followers::In(_) | Followers::None => self.processes.pid_of(&part.name),
+                },
                 ready_ms,
                 log: part.log.clone(),
             }

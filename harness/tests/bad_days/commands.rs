@@ -261,8 +261,8 @@ fn a_criu_that_does_not_work_is_told_and_done_without() {
     let criu = criu.display().to_string();
     let path = std::env::var("PATH").map(|path| format!("{}:{path}", programs.display())).expect("a path");
     let plan = |variables: &[(&str, &str)]| {
-        let (arguments, path) = (["test-env", "plan", "echo"], [("PATH", path.as_str())]);
-        greenroom(&stand, &arguments, &[&path, variables].concat())
+        let always = [("PATH", path.as_str()), ("GREENROOM_RUNTIME", "process")];
+        greenroom(&stand, &["test-env", "plan", "echo"], &[&always, variables].concat())
     };
     let (found, again, named) =
         (plan(&[("GREENROOM_CRIU", "")]), plan(&[("GREENROOM_CRIU", "")]), plan(&[("GREENROOM_CRIU", &criu)]));

@@ -33,6 +33,11 @@ impl Store {
         Ok(idle)
     }
 
+    /// When an entry was asked for last.
+    pub(in super::super) fn last_use(entry: &Path) -> Option<SystemTime> {
+        entry.join(MANIFEST).metadata().and_then(|data| data.modified()).ok()
+    }
+
     /// Removes an entry that was last used before `since`; says whether it has gone: not where somebody makes it anew
     /// just now, or has asked for it meanwhile.
     pub(in super::super) fn remove(&self, entry: &Path, since: SystemTime) -> Result<bool, PrepareError> {
@@ -63,6 +68,5 @@ fn is_entry(path: &Path) -> bool {
 }
 
 fn was_used_before(entry: &Path, since: SystemTime) -> bool {
-    let used = entry.join(MANIFEST).metadata().and_then(|data| data.modified());
-    used.is_ok_and(|used| used < since)
+    Store::last_use(entry).is_some_and(|used| used < since)
 }
