@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Process ids whose environment carries `variable=value`, and of what those have started, whatever its environment: one
-/// that was restored from a checkpoint has that of the checkpoint.
+/// Process ids whose environment carries `variable=value`, and of what their first threads have started, whatever its
+/// environment: one that was restored from a checkpoint has that of the checkpoint.
 ///
 /// Processes of other users are not readable and so never found. Linux only: it reads `/proc` (proc(5)).
 #[must_use]
@@ -20,7 +20,8 @@ pub fn carriers(variable: &str, value: &str) -> Vec<i32> {
     carriers.iter().copied().chain(started).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Process ids of what a process has started and of what those have, its own not among them; each after who started it.
+/// Process ids of what a process's first thread has started and of what those have, its own not among them; each after
+/// who started it.
 /// A kernel that does not tell (`CONFIG_PROC_CHILDREN`) cannot restore from a checkpoint either.
 fn descendants(pid: i32) -> Vec<i32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

@@ -66,19 +66,20 @@ public final class Launcher {
     }
 
     private static void run(String nodeFile) {
-        Node node = new Node();
-        NODES.add(node);
         try {
+            Node node = new Node();
+            NODES.add(node);
             node.run(nodeFile);
+            if (node.isToEnd) {
+                return;
+            }
         } catch (NoClassDefFoundError | IncompatibleClassChangeError cause) {
             fail("Kafka's classes are not those of the 4.3 that the launcher is built for, or are not on the class path ("
                 + "in an image of others, `jars` says where they lie): " + cause, null);
         } catch (Throwable cause) {
             fail("the node of " + nodeFile + " failed", cause);
         }
-        if (!node.isToEnd) {
-            fail("the node of " + nodeFile + " has stopped by itself", null);
-        }
+        fail("the node of " + nodeFile + " has stopped by itself", null);
     }
 
     private static void obeyUntilEndOfInput() {
