@@ -51,7 +51,7 @@ const RESTORE: &str = include_str!("../../artifacts/checkpoint/restore.sh");
 /// What the heap of a copy touches is its own, however little is in use: a young generation that is small, and an old one
 /// that shrinks to what is in use when the JVM rests.
 const SMALL_HEAP: [&str; 5] =
-    ["-Xmn28m", "-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20", "-XX:-ShrinkHeapInSteps"];
+    ["-Xmn24m", "-Xms48m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20", "-XX:-ShrinkHeapInSteps"];
 
 /// What the launcher says when no node runs any more.
 const RESTING: &str = "greenroom launcher: at rest";
