@@ -28,7 +28,7 @@ pub use error::PrepareError;
 
 use crate::plan::Runtime;
 use crate::spec::Layout;
-use crate::toolchain::{Jdk, Kafka, PartImages, Start, Toolchain};
+use crate::toolchain::{Jdk, Kafka, PartImages, Toolchain};
 use store::Store;
 
 /// How to prepare.
@@ -83,18 +83,16 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
     let postgres = postgres::prepare(&store, &jars, &mut reporter)?;
     let redis = redis::prepare(&store, &jars, options.runtime, &mut reporter)?;
     let relink::Relinked { classpath, build } = relink::prepare(&store, &jdk, jars, &mut reporter)?;
-    let mut kafka = Kafka {
+    let colocated = archive::prepare(&store, &jdk, &classpath, &build, Layout::Colocated, &mut reporter)?;
+    let separate = archive::prepare(&store, &jdk, &classpath, &build, Layout::Separate, &mut reporter)?;
+    let start = checkpoint::prepare(&store, &jdk, &classpath, &colocated, options.runtime, &mut reporter)?;
+    let kafka = Kafka {
         version: maven::pinned("kafka.version").to_owned(),
         classpath,
-        colocated_archive: None,
-        separate_archive: None,
-        start: Start::Cold { because: String::new() },
+        colocated_archive: Some(colocated.archive),
+        separate_archive: Some(separate.archive),
+        start,
     };
-    let colocated = archive::prepare(&store, &jdk, &kafka, &build, Layout::Colocated, &mut reporter)?;
-    let separate = archive::prepare(&store, &jdk, &kafka, &build, Layout::Separate, &mut reporter)?;
-    kafka.start = checkpoint::prepare(&store, &jdk, &kafka, &colocated, options.runtime, &mut reporter)?;
-    kafka.colocated_archive = Some(colocated.archive);
-    kafka.separate_archive = Some(separate.archive);
     Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis, images: PartImages::default() })
 }
 

@@ -16,7 +16,7 @@ use super::train::Cluster;
 use super::{PrepareError, Reporter};
 use crate::node::{archive_flags, jvm_flags, launcher_arguments};
 use crate::spec::Layout;
-use crate::toolchain::{Archive, ArchiveKind, Kafka};
+use crate::toolchain::{Archive, ArchiveKind};
 
 /// Changes when the training changes, so that archives are made anew.
 const TRAINING: &str = "2";
@@ -35,7 +35,7 @@ pub(super) struct Archived {
 pub(super) fn prepare(
     store: &Store,
     choice: &Choice,
-    kafka: &Kafka,
+    classpath: &[PathBuf],
     jars_build: &str,
     layout: Layout,
     reporter: &mut Reporter<'_>,
@@ -49,7 +49,7 @@ pub(super) fn prepare(
         (ArchiveKind::AppCds, Layout::Colocated) => ("AppCDS archive", "colocated"),
         (ArchiveKind::AppCds, Layout::Separate) => ("AppCDS archive", "separate"),
     };
-    let launcher = launcher_arguments(&kafka.classpath);
+    let launcher = launcher_arguments(classpath);
     let flags = jvm_flags(layout);
     let inputs = [TRAINING, &choice.identity, jars_build, &flags.join("\n"), &launcher.join("\n")];
     let key = Key::new(&format!("archive-{layout_name}"), &inputs);

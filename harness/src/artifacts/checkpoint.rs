@@ -30,7 +30,7 @@ use crate::node::{IN_NAMESPACES, archive_flags, jvm_flags, launcher_arguments, r
 use crate::plan::Runtime;
 use crate::report::chain;
 use crate::spec::Layout;
-use crate::toolchain::{Checkpoint, Kafka, Start};
+use crate::toolchain::{Checkpoint, Start};
 
 /// Which CRIU is taken.
 const VARIABLE: &str = "GREENROOM_CRIU";
@@ -82,7 +82,7 @@ struct Tools {
 pub(super) fn prepare(
     store: &Store,
     choice: &Choice,
-    kafka: &Kafka,
+    classpath: &[PathBuf],
     archived: &Archived,
     runtime: Runtime,
     reporter: &mut Reporter<'_>,
@@ -94,7 +94,7 @@ pub(super) fn prepare(
         Ok(tools) => tools,
         Err(because) => return Ok(cold(because)),
     };
-    let launcher = launcher_arguments(&kafka.classpath);
+    let launcher = launcher_arguments(classpath);
     let flags = jvm_flags(Layout::Colocated).into_iter().chain(archive_flags(&archived.archive));
     let flags: Vec<_> = flags.chain(SMALL_HEAP.map(str::to_owned)).collect();
     let (boot, machine) = (boot()?, identities(&tools)?);

@@ -30,8 +30,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts a command made by [`command`] or [`bare`], appending its output to `log`. Its input is a pipe that closes when this
-    /// is dropped or when this process ends in any way.
+    /// Starts a command made by [`command`] or [`bare`], appending its output to `log`. Its input is a pipe that closes
+    /// when this is dropped or when this process ends in any way.
     pub(super) fn start(name: &str, mut command: Command, log: &Path) -> Result<Self, PrepareError> {
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(at("open the log", log))?;
         let errors = output.try_clone().map_err(at("open the log", log))?;
