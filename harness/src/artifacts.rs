@@ -28,7 +28,7 @@ pub use error::PrepareError;
 
 use crate::plan::Runtime;
 use crate::spec::Layout;
-use crate::toolchain::{Jdk, Kafka, PartImages, Toolchain};
+use crate::toolchain::{HeldImage, Jdk, Kafka, PartImages, Start, Toolchain};
 use store::Store;
 
 /// How to prepare.
@@ -85,7 +85,13 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
     let relink::Relinked { classpath, build } = relink::prepare(&store, &jdk, jars, &mut reporter)?;
     let colocated = archive::prepare(&store, &jdk, &classpath, &build, Layout::Colocated, &mut reporter)?;
     let separate = archive::prepare(&store, &jdk, &classpath, &build, Layout::Separate, &mut reporter)?;
-    let start = checkpoint::prepare(&store, &jdk, &classpath, &colocated, options.runtime, &mut reporter)?;
+    let start = match options.runtime {
+        Runtime::Process => {
+            let brokers = checkpoint::Brokers { jdk: &jdk.found, classpath: &classpath, archive: &colocated.archive };
+            checkpoint::here(&store, &brokers, [&jdk.identity, &colocated.build], &mut reporter)?
+        }
+        Runtime::Docker => Start::Cold { because: "no image is known yet".to_owned() },
+    };
     let kafka = Kafka {
         version: maven::pinned("kafka.version").to_owned(),
         classpath,
@@ -94,6 +100,27 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
         start,
     };
     Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis, images: PartImages::default() })
+}
+
+/// How brokers begin in this image, which was made from `toolchain` and which the engine at `host` has: [`prepare`] knows
+/// no images.
+///
+/// Blocks as [`prepare`] does.
+///
+/// # Errors
+/// As those of [`prepare`].
+pub fn prepare_within(
+    image: &HeldImage,
+    host: &str,
+    toolchain: &Toolchain,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Start, PrepareError> {
+    let Kafka { classpath, colocated_archive, .. } = &toolchain.kafka;
+    let Some(archive) = colocated_archive else {
+        return Ok(Start::Cold { because: "there is no class archive".to_owned() });
+    };
+    let brokers = checkpoint::Brokers { jdk: &toolchain.jdk, classpath, archive };
+    checkpoint::within(image, host, &Store::open()?, &brokers, &mut Reporter { progress })
 }
 
 /// The JDK that environments use here: the newest installed one, unless `GREENROOM_JAVA_HOME` names another.
@@ -113,12 +140,13 @@ pub fn java_compiler() -> Result<PathBuf, PrepareError> {
     choice.compiler.map(|home| home.join("bin/javac")).ok_or_else(|| maven::no_compiler(&choice.found))
 }
 
-/// The CRIU that lets brokers begin as copies of a JVM that has run brokers, or why they begin cold.
+/// The CRIU that lets brokers begin as copies of a JVM that has run brokers, or why they begin cold: as processes of this
+/// machine, or in an image of the engine that listens at this host.
 ///
 /// # Errors
 /// The one that `GREENROOM_CRIU` names cannot do it here, or is none.
-pub fn restorer() -> Result<Result<PathBuf, String>, PrepareError> {
-    checkpoint::restorer()
+pub fn restorer(image: Option<(&HeldImage, &str)>) -> Result<Result<PathBuf, String>, PrepareError> {
+    checkpoint::restorer(image)
 }
 
 /// Whether this machine has a Redis server that will do, so that none has to be stored.

@@ -1,7 +1,7 @@
 //! The log is part of the assertion: what a part complains of while a story is played, and nobody expected.
 //!
 //! A line counts from the moment the environment was lent; what brokers and databases say while they come up is not the
-//! story's. A system that always complains of something says so in its description, with a reason; a story that
+//! story's, also where an engine brings a broker's line later. A system that always complains of something says so in its description, with a reason; a story that
 //! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told apart
 //! from then on: they are not the system under test, and a broker that loses another has every right to say so. The same
 //! holds for brokers from the moment on at which one of them tells that its machine stood still: they miss one another
@@ -19,6 +19,8 @@ mod tongue;
 use std::fmt;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, SubsecRound as _, Utc};
 
 use self::tongue::Tongue;
 use crate::plan::Plan;
@@ -44,6 +46,8 @@ struct AuditedLog {
     tongue: Tongue,
     path: PathBuf,
     begins_at: u64,
+    /// When that was: what a container says, its engine brings later.
+    begun: DateTime<Utc>,
     /// Where it stood when the first fault was done that this part feels.
     disturbed_at: Option<u64>,
 }
@@ -64,11 +68,14 @@ pub struct Unexpected(Vec<Complaint>);
 impl Audit {
     /// Begins now.
     pub(crate) fn begin(plan: &Plan, spec: &Spec) -> Self {
+        // Brokers tell milliseconds.
+        let begun = Utc::now().trunc_subsecs(3);
         let log = |part: &crate::plan::Part| AuditedLog {
             part: part.name.clone(),
             tongue: Tongue::of(&part.kind),
             path: part.log.clone(),
             begins_at: length(&part.log),
+            begun,
             disturbed_at: None,
         };
         Self {
@@ -144,8 +151,14 @@ impl AuditedLog {
         let after = self.disturbed_at.map_or_else(String::new, |disturbed_at| self.text(disturbed_at, u64::MAX));
         let complaints = before.lines().filter(|line| self.tongue.complains(line));
         let complaints = complaints.chain(after.lines().filter(|line| self.tongue.complains_when_disturbed(line)));
-        let complaints = complaints.filter(|line| !of_the_machine(line));
+        let complaints = complaints.filter(|line| !of_the_machine(line) && !self.was_said_before(line));
         complaints.map(|line| Complaint { part: self.part.clone(), line: line.to_owned() }).collect()
+    }
+
+    /// Whether a broker has said it before the environment was lent, by its own clock, which is this machine's.
+    fn was_said_before(&self, line: &str) -> bool {
+        let said = DateTime::parse_from_rfc3339(time(line));
+        self.tongue == Tongue::Kafka && said.is_ok_and(|said| said < self.begun)
     }
 
     /// What was said between two places of the log.
@@ -186,7 +199,14 @@ mod tests {
     fn audit(directory: &std::path::Path, tongue: Tongue, part: &str, text: &str) -> Audit {
         let path = directory.join(part);
         std::fs::write(&path, text).expect("a log");
-        let log = AuditedLog { part: part.to_owned(), tongue, path, begins_at: 0, disturbed_at: None };
+        let log = AuditedLog {
+            part: part.to_owned(),
+            tongue,
+            path,
+            begins_at: 0,
+            begun: DateTime::UNIX_EPOCH,
+            disturbed_at: None,
+        };
         Audit { logs: vec![log], ..Audit::default() }
     }
 
@@ -286,5 +306,16 @@ mod tests {
         let mut audit = audit(directory.path(), Tongue::Program, "shop", "ERROR before\nINFO after\n");
         audit.logs[0].begins_at = 13;
         assert!(audit.verdict().is_ok());
+    }
+
+    /// Goal: a line that an engine brings late is told by its time from one that is the story's.
+    #[test]
+    fn what_a_broker_said_before_does_not_count_however_late_it_comes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lines = "2026-12-01T03:02:04.396Z [f] WARN x - early\n2026-12-01T04:02:04.400+01:00 [f] WARN x - late\n";
+        let mut audit = audit(directory.path(), Tongue::Kafka, "kafka-2", lines);
+        audit.logs[0].begun = DateTime::parse_from_rfc3339("2026-12-01T03:02:04.400Z").expect("a time").to_utc();
+        let said = audit.verdict().expect_err("one complaint is left").to_string();
+        assert!(said.ends_with("kafka-2: 2026-12-01T04:02:04.400+01:00 [f] WARN x - late"), "{said}");
     }
 }

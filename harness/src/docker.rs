@@ -11,6 +11,7 @@
 //! Deliberately absent: engines of other machines, which could share neither a directory nor a signal with us; and
 //! `docker exec`, which costs more than a question to the part itself.
 
+pub mod brokers;
 mod container;
 mod engine;
 mod error;
@@ -140,6 +141,7 @@ impl Containers {
         let mut container = self.container(&planned.image, Place::With { first: &first });
         container.variables = part.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         container.reads = &planned.reads;
+        container.makes_namespaces = planned.makes_namespaces;
         let users = self.users();
         container.users = (planned.kind == ImageKind::Others).then_some(users.as_path());
         let own = container.own.take().filter(|_| planned.kind != ImageKind::Service);
@@ -150,10 +152,12 @@ impl Containers {
             user: if drops_privileges(part) { format!("{UNPRIVILEGED_ID}:{UNPRIVILEGED_ID}") } else { own.user },
         });
         let Running { id, process, input, mut output, exit } = self.engine.run(&container).await?;
-        let mut log = tokio::fs::File::from_std(log);
+        let (mut log, mut input) = (tokio::fs::File::from_std(log), input);
+        let lines: String = part.input.iter().map(|line| format!("{line}\n")).collect();
         let ended = async move {
-            // Kafka's launcher ends when its input closes.
-            let _input = input;
+            // One that has ended reads nothing; its end is told below.
+            let _ = input.write_all(lines.as_bytes()).await;
+            let _ = input.flush().await;
             // Its last words are written before its end is told.
             while let Some(Ok(said)) = output.next().await {
                 let _ = log.write_all(&said.into_bytes()).await;
@@ -209,6 +213,7 @@ impl Containers {
             }),
             variables: Vec::new(),
             reads: &[],
+            makes_namespaces: false,
             users: None,
             environment: &self.environment,
             house: &self.house,

@@ -14,6 +14,7 @@
 
 mod carry;
 mod conditions;
+mod executor;
 mod line;
 mod source;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub(crate) use source::{Sources, socket_inodes};
 
 use carry::Link;
 use conditions::Conditions;
+use executor::Executor;
 
 use crate::plan::BROKERS;
 
@@ -146,6 +148,8 @@ pub enum LinkError {
 pub(crate) struct Links {
     shared: Arc<Shared>,
     acceptors: Mutex<JoinSet<()>>,
+    /// On which all of them run; absent where there are none.
+    _executor: Option<Executor>,
 }
 
 /// What all proxies of an environment look at.
@@ -180,12 +184,16 @@ impl Links {
             brokers_apart: planned.iter().all(|link| link.carries == Carries::Clients),
         });
         let mut acceptors = JoinSet::new();
+        let Some(first) = planned.first() else {
+            return Ok(Self { shared, acceptors: Mutex::new(acceptors), _executor: None });
+        };
+        let executor = Executor::start().map_err(|error| (first.front, error))?;
         for PlannedLink { to, front, back, .. } in planned {
-            let listener = TcpListener::bind(front).await.map_err(|error| (*front, error))?;
+            let listener = bind(*front, &executor).await.map_err(|error| (*front, error))?;
             let link = Link { to: to.clone(), front: *front, back: *back, shared: Arc::clone(&shared) };
-            acceptors.spawn(Arc::new(link).accept(listener));
+            acceptors.spawn_on(Arc::new(link).accept(listener), &executor.handle);
         }
-        Ok(Self { shared, acceptors: Mutex::new(acceptors) })
+        Ok(Self { shared, acceptors: Mutex::new(acceptors), _executor: Some(executor) })
     }
 
     /// Breaks or heals ways from clients to parts; `parts` are the names of all parts. Of several that are healed, some
@@ -278,6 +286,12 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// Listens where this executor, and no other one, hears of connections.
+async fn bind(front: SocketAddrV4, executor: &Executor) -> std::io::Result<TcpListener> {
+    let listening = executor.handle.spawn(TcpListener::bind(front));
+    listening.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Whether a name is that of one broker.

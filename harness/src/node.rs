@@ -118,7 +118,7 @@ pub(crate) const IN_NAMESPACES: [&str; 6] =
 
 /// The command that restores a JVM from a checkpoint. It works in `scratch`; `log` takes what CRIU says.
 pub(crate) fn restore_command(checkpoint: &Checkpoint, scratch: &Path, log: &Path) -> Vec<String> {
-    let Checkpoint { unshare, criu, script, images, mount } = checkpoint;
+    let Checkpoint { unshare, criu, script, images, mount, image: _ } = checkpoint;
     let words = [criu, images].map(PathBuf::as_path).into_iter().chain([scratch, mount, log]);
     let words = [script.as_path()].into_iter().chain(words).map(|word| word.display().to_string());
     let unshared = [unshare.display().to_string()].into_iter().chain(IN_NAMESPACES.map(str::to_owned));

@@ -104,7 +104,7 @@ impl Site {
 impl PlannedContainer {
     /// Of an image that is built here.
     fn built(image: Image, reads: Vec<PathBuf>) -> Self {
-        Self { image: image.name, digest: None, kind: ImageKind::Built, reads }
+        Self { image: image.name, digest: None, kind: ImageKind::Built, reads, makes_namespaces: false }
     }
 }
 
@@ -191,6 +191,8 @@ pub struct PlannedContainer {
     /// Directories and files of this machine that it reads at the same paths, beside the environment's own, which it
     /// writes too.
     pub reads: Vec<PathBuf>,
+    /// Whether what runs in it makes namespaces of its own, which an engine forbids where it is not told otherwise.
+    pub makes_namespaces: bool,
 }
 
 /// Whose an image is.

@@ -88,6 +88,8 @@ pub enum Start {
 /// A JVM in files: it has run brokers once, and waits for the names of others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// The image that it was made in, and in which alone it can be restored; absent where it was made outside of any.
+    pub image: Option<HeldImage>,
     /// The program `unshare`, which makes namespaces.
     pub unshare: PathBuf,
     /// The program `criu`, which restores.
@@ -98,6 +100,22 @@ pub struct Checkpoint {
     pub images: PathBuf,
     /// Empty directory over which each copy's own is mounted, for the copy alone.
     pub mount: PathBuf,
+}
+
+impl Checkpoint {
+    /// What of this machine is read where it is restored.
+    pub(crate) fn reads(&self) -> Vec<PathBuf> {
+        vec![self.script.clone(), self.images.clone(), self.mount.clone()]
+    }
+}
+
+/// An image that the engine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldImage {
+    /// Its name and tag.
+    pub name: String,
+    /// Its id, which another one of that name has not.
+    pub id: String,
 }
 
 /// Loaded and linked classes in a file that a JVM maps.

@@ -9,38 +9,26 @@
 //! Where there is no CRIU, or it cannot do this here, brokers begin cold, and the reason is kept. `GREENROOM_CRIU` names
 //! another program, or is `none`.
 
-use std::collections::BTreeSet;
+mod tools;
+
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::archive::{Archived, Java};
+use super::archive::Java;
 use super::child::{self, LOOK_EVERY, Program};
 use super::error::at;
-use super::jdk::Choice;
 use super::store::{Key, Store};
 use super::train::Cluster;
 use super::{PrepareError, Reporter};
 use crate::attempts::look_until;
-use crate::binaries::is_program;
-use crate::node::{IN_NAMESPACES, archive_flags, jvm_flags, launcher_arguments, restore_command};
-use crate::plan::Runtime;
+use crate::node::{archive_flags, jvm_flags, launcher_arguments, restore_command};
 use crate::report::chain;
 use crate::spec::Layout;
-use crate::toolchain::{Checkpoint, Start};
+use crate::toolchain::{Archive, Checkpoint, HeldImage, Jdk, Start};
+use tools::{KINDS, Tools, VARIABLE};
 
-/// Which CRIU is taken.
-const VARIABLE: &str = "GREENROOM_CRIU";
-/// Where system programs lie that a user's `PATH` may leave out.
-const OF_THE_SYSTEM: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
-
-/// The oldest CRIU that does without root, and knows the kernels of today.
-const VERSION_MIN: u16 = 4;
-/// How the names of entries begin.
-const KIND: &str = "checkpoint";
 /// Changes when the training changes, so that checkpoints are made anew.
 const TRAINING: &str = "1";
 /// How often its brokers do what scenarios do. Copies take less CPU up to five times, and no less with twenty.
@@ -69,50 +57,67 @@ const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// File in an entry that says why there is no checkpoint in it.
 const REFUSED: &str = "refused";
 
-/// What makes checkpoints here.
-#[derive(Debug)]
-struct Tools {
-    criu: PathBuf,
-    /// Whether a person has named it, and wants to hear where it does not work.
-    is_named: bool,
-    unshare: PathBuf,
+/// What a JVM of brokers is made of.
+pub(super) struct Brokers<'a> {
+    pub(super) jdk: &'a Jdk,
+    pub(super) classpath: &'a [PathBuf],
+    pub(super) archive: &'a Archive,
 }
 
-/// How brokers begin: restored where that works.
-pub(super) fn prepare(
+/// How brokers begin as processes of this machine: restored where that works. `builds` differ whenever what they are made
+/// of was made anew.
+pub(super) fn here(
     store: &Store,
-    choice: &Choice,
-    classpath: &[PathBuf],
-    archived: &Archived,
-    runtime: Runtime,
+    brokers: &Brokers<'_>,
+    builds: [&str; 2],
     reporter: &mut Reporter<'_>,
 ) -> Result<Start, PrepareError> {
-    if runtime == Runtime::Docker {
-        return Ok(cold("containers are no copies"));
+    match Tools::here(env::var_os(VARIABLE).as_deref())? {
+        Ok(tools) => prepare(store, &tools, brokers, &builds, reporter),
+        Err(because) => Ok(cold(because)),
     }
-    let tools = match tools(env::var_os(VARIABLE).as_deref())? {
-        Ok(tools) => tools,
-        Err(because) => return Ok(cold(because)),
-    };
-    let launcher = launcher_arguments(classpath);
-    let flags = jvm_flags(Layout::Colocated).into_iter().chain(archive_flags(&archived.archive));
+}
+
+/// How brokers begin in an image that holds them, of the engine that listens at `host`: restored where its base has CRIU.
+pub(super) fn within(
+    image: &HeldImage,
+    host: &str,
+    store: &Store,
+    brokers: &Brokers<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Result<Start, PrepareError> {
+    match Tools::within(image, host, env::var_os(VARIABLE).as_deref()) {
+        Ok(tools) => prepare(store, &tools, brokers, &[], reporter),
+        Err(because) => Ok(cold(because)),
+    }
+}
+
+fn prepare(
+    store: &Store,
+    tools: &Tools,
+    brokers: &Brokers<'_>,
+    builds: &[&str],
+    reporter: &mut Reporter<'_>,
+) -> Result<Start, PrepareError> {
+    let launcher = launcher_arguments(brokers.classpath);
+    let flags = jvm_flags(Layout::Colocated).into_iter().chain(archive_flags(brokers.archive));
     let flags: Vec<_> = flags.chain(SMALL_HEAP.map(str::to_owned)).collect();
-    let (boot, machine) = (boot()?, identities(&tools)?);
-    let inputs = [TRAINING, MAKE, RESTORE, &boot, &machine, &choice.identity, &archived.build, &flags.join("\n")];
-    let key = Key::new(KIND, &inputs);
+    let (boot, place, all_flags) = (boot()?, tools.identity()?, flags.join("\n"));
+    let inputs = [TRAINING, MAKE, RESTORE, &boot, &place].into_iter().chain(builds.iter().copied());
+    let key = Key::new(tools.kind(), &inputs.chain([&*all_flags]).collect::<Vec<_>>());
     // A cache that one may only read serves others well.
     if !store.is_writable() && !store.holds(&key) && !tools.is_named {
         return Ok(cold("the cache, which would take the checkpoint, cannot be written"));
     }
     forget_refusal(store, &key);
     let mount = store.mount_point()?;
-    let java = Java { program: choice.found.home.join("bin/java"), flags: &flags, launcher: &launcher };
-    let (step, mut refused) = ("checkpoint of a JVM of brokers, by CRIU", None);
-    let entry = store.entry(&key, step, reporter, |directory| {
+    let java = Java { program: brokers.jdk.home.join("bin/java"), flags: &flags, launcher: &launcher };
+    let (step, mut refused) = (format!("checkpoint of a JVM of brokers, by CRIU{}", tools.place()), None);
+    let entry = store.entry(&key, &step, reporter, |directory| {
         remove_earlier(store, &boot);
         let path = directory.join(BOOT);
         fs::write(&path, &boot).map_err(at("write", &path))?;
-        let making = Making { tools: &tools, java: &java, directory, mount: &mount, log: &store.log(&key)? };
+        let making = Making { tools, java: &java, directory, mount: &mount, log: &store.log(&key)? };
         let Err(error) = making.run() else { return Ok(()) };
         // What a person has asked for, or can do something about.
         if tools.is_named || error.hint.is_some() {
@@ -126,7 +131,7 @@ pub(super) fn prepare(
         Ok(())
     })?;
     if let Some(because) = refused {
-        reporter.tell(step, super::ProgressState::Refused(because));
+        reporter.tell(&step, super::ProgressState::Refused(because));
     }
     match fs::read_to_string(entry.path.join(REFUSED)) {
         // Found before by itself, and named by a person now.
@@ -142,81 +147,33 @@ fn cold(because: impl Into<String>) -> Start {
     Start::Cold { because: because.into() }
 }
 
-/// The programs, or why there are none.
-fn tools(named: Option<&OsStr>) -> Result<Result<Tools, String>, PrepareError> {
-    let named = named.filter(|name| !name.is_empty());
-    if named.is_some_and(|name| name == "none") {
-        return Ok(Err(format!("{VARIABLE} is none")));
-    }
-    let criu = match named.map(PathBuf::from) {
-        Some(named) if !named.is_absolute() || !is_program(&named) => {
-            return Err(PrepareError::new(format!("{VARIABLE} is {}, which is no program", named.display()))
-                .hint("set it to the absolute path of CRIU's program, to `none`, or leave it unset"));
-        }
-        Some(named) => Some(named),
-        None => child::find_program("criu").or_else(|| {
-            OF_THE_SYSTEM.into_iter().map(|directory| Path::new(directory).join("criu")).find(|path| is_program(path))
-        }),
-    };
-    let Some(criu) = criu else { return Ok(Err("there is no `criu` (4.0 or later)".to_owned())) };
-    let Some(unshare) = child::find_program("unshare") else { return Ok(Err("there is no `unshare`".to_owned())) };
-    Ok(Ok(Tools { criu, is_named: named.is_some(), unshare }))
-}
-
-impl Tools {
-    /// Whether CRIU is new enough. What it can do here is seen when a checkpoint is made.
-    fn ask(&self) -> Result<(), PrepareError> {
-        let answer = child::bare(&self.criu).arg("--version").output().map_err(at("run", &self.criu))?;
-        let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
-        let version = answer.lines().find_map(|line| line.strip_prefix("Version: "));
-        match version.map(|version| (version, version.split('.').next().and_then(|major| major.parse::<u16>().ok()))) {
-            Some((_, Some(VERSION_MIN..))) => Ok(()),
-            Some((version, _)) => {
-                Err(PrepareError::new(format!("{} is CRIU {version}, and 4.0 or later is needed", self.criu.display())))
-            }
-            None => Err(PrepareError::new(format!("{} does not tell its version", self.criu.display()))),
-        }
-    }
-
-    /// Whether namespaces are allowed here.
-    fn try_namespaces(&self) -> Result<(), PrepareError> {
-        let answer = child::bare(&self.unshare).args(IN_NAMESPACES).arg("true").output();
-        let answer = answer.map_err(at("run", &self.unshare))?;
-        let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
-        if answer.status.success() { Ok(()) } else { Err(PrepareError::new(format!("no namespaces here: {said}"))) }
-    }
-
-    fn checkpoint(&self, entry: &Path, mount: PathBuf) -> Checkpoint {
-        Checkpoint {
-            unshare: self.unshare.clone(),
-            criu: self.criu.clone(),
-            script: entry.join("restore.sh"),
-            images: entry.join("images"),
-            mount,
-        }
-    }
-}
-
-/// The program that restores brokers here, or why none does, as far as is known without making a checkpoint.
+/// The program that restores brokers here, or in an image of the engine at this host, or why none does, as far as is known
+/// without making a checkpoint.
 ///
 /// # Errors
 /// The one that `GREENROOM_CRIU` names does not.
-pub(super) fn restorer() -> Result<Result<PathBuf, String>, PrepareError> {
-    let tools = match tools(env::var_os(VARIABLE).as_deref())? {
+pub(super) fn restorer(image: Option<(&HeldImage, &str)>) -> Result<Result<PathBuf, String>, PrepareError> {
+    let variable = env::var_os(VARIABLE);
+    let tools = match image {
+        Some((image, host)) => Tools::within(image, host, variable.as_deref()),
+        None => Tools::here(variable.as_deref())?,
+    };
+    let tools = match tools {
         Ok(tools) => tools,
         Err(because) => return Ok(Err(because)),
     };
     match tools.ask().and_then(|()| tools.try_namespaces()) {
-        Ok(()) => Ok(last_refusal().map_or(Ok(tools.criu), Err)),
+        Ok(()) => Ok(last_refusal(tools.kind()).map_or_else(|| Ok(tools.criu().to_owned()), Err)),
         Err(error) if tools.is_named => Err(error),
         Err(error) => Ok(Err(error.message)),
     }
 }
 
-/// Why there is no checkpoint in the entry that was asked for last.
-fn last_refusal() -> Option<String> {
+/// Why there is no checkpoint in the entry of this kind that was asked for last.
+fn last_refusal(kind: &str) -> Option<String> {
     let store = Store::open().ok()?;
-    let entries = store.idle(SystemTime::now()).ok()?.into_iter().filter(|path| is_checkpoint(path));
+    let is_of_it = |path: &PathBuf| kind_of(path).is_some_and(|found| found == kind);
+    let entries = store.idle(SystemTime::now()).ok()?.into_iter().filter(is_of_it);
     let last = entries.max_by_key(|path| Store::last_use(path))?;
     fs::read_to_string(last.join(REFUSED)).ok()
 }
@@ -246,32 +203,18 @@ fn remove_earlier(store: &Store, boot: &str) {
 }
 
 fn is_checkpoint(entry: &Path) -> bool {
-    entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KIND))
+    kind_of(entry).is_some_and(|kind| KINDS.contains(&kind))
+}
+
+/// How the name of an entry begins.
+fn kind_of(entry: &Path) -> Option<&str> {
+    entry.file_name()?.to_str()?.rsplit_once('-').map(|(kind, _)| kind)
 }
 
 /// This boot of the machine: its monotonic clock begins with it.
 fn boot() -> Result<String, PrepareError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     fs::read_to_string(path).map_err(at("read", path))
-}
-
-/// What changes when CRIU is replaced, or the C library, which a JVM has open: CRIU restores what it finds unchanged.
-fn identities(tools: &Tools) -> Result<String, PrepareError> {
-    let maps = Path::new("/proc/self/maps");
-    let mapped = fs::read_to_string(maps).map_err(at("read", maps))?;
-    let is_of_libc = |path: &&str| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        name.starts_with("libc.so") || name.starts_with("ld-linux") || name.starts_with("libc-")
-    };
-    let libc: BTreeSet<_> =
-        mapped.lines().filter_map(|line| line.split_whitespace().nth(5)).filter(is_of_libc).collect();
-    let programs = libc.into_iter().map(Path::new).chain([tools.criu.as_path()]);
-    programs.map(identity).collect::<Result<Vec<_>, _>>().map(|all| all.join("\n"))
-}
-
-fn identity(program: &Path) -> Result<String, PrepareError> {
-    let found = fs::metadata(program).map_err(at("look at", program))?;
-    Ok(format!("{} {} {}.{}", program.display(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
 /// A checkpoint being made.
@@ -331,9 +274,9 @@ impl Making<'_> {
         let start = |files: &[PathBuf]| {
             // A native library is unpacked where each copy finds a directory of its own.
             let unpacks = format!("-Djava.io.tmpdir={}", self.mount.display());
-            let mut command = child::bare(&self.tools.unshare);
-            command.args(IN_NAMESPACES).args(["sh", "-c", MAKE, "make.sh"]);
-            command.args([&self.tools.criu, &checkpoint.images, &scratch]).arg(self.mount);
+            let mut command = self.tools.in_namespaces(&[self.directory, self.mount]);
+            command.args(["sh", "-c", MAKE, "make.sh"]);
+            command.args([self.tools.criu(), &checkpoint.images, &scratch, self.mount]);
             command.args(self.java.command_line(&[unpacks], files));
             Program::start(name, command, self.log)
         };
@@ -359,7 +302,7 @@ impl Making<'_> {
         let name = "the restored JVM";
         let cluster = Cluster { name, directory: &scratch.join("restored"), rounds: 1 };
         let start = |files: &[PathBuf]| {
-            let mut command = child::bare(&checkpoint.unshare);
+            let mut command = self.tools.command(&checkpoint.unshare, &[self.directory, self.mount]);
             command.args(&restore_command(checkpoint, &scratch, &scratch.join("criu.log"))[1..]);
             let mut program = Program::start(name, command, self.log)?;
             files.iter().for_each(|file| program.tell(&format!("node {}", file.display())));
@@ -369,21 +312,5 @@ impl Making<'_> {
             program.close_input();
             program.wait(LIMIT).map(drop)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn criu_is_done_without_where_that_is_said_and_a_wrong_name_is_an_error() {
-        let none = tools(Some(OsStr::new("none"))).expect("that can be said");
-        assert_eq!(none.unwrap_err(), "GREENROOM_CRIU is none");
-        for name in ["/nowhere/criu", "criu"] {
-            let error = tools(Some(OsStr::new(name))).unwrap_err();
-            assert_eq!(error.message, format!("GREENROOM_CRIU is {name}, which is no program"));
-            assert!(error.hint.is_some());
-        }
     }
 }

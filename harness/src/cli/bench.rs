@@ -52,6 +52,7 @@ use super::wanted::Wanted;
 use super::{EndRequests, answer, block_on, chain, say};
 use alone::Jvms;
 use ground::Ground;
+use lent::Brokers;
 use machine::Noise;
 use rows::Measure;
 
@@ -95,6 +96,8 @@ enum Subject {
     ClientKilled,
     /// A whole environment whose supervisor is killed.
     SupervisorKilled,
+    /// The same with brokers that begin cold.
+    Cold(Layout),
     /// Brokers with topics, PostgreSQL and Redis in containers.
     Contained(Layout),
     /// The shell scripts that this project replaces.
@@ -115,11 +118,13 @@ impl Subject {
         Self::ClientKilled,
         Self::SupervisorKilled,
     ];
-    const OF_CONTAINERS: [Self; 6] = [
+    const OF_CONTAINERS: [Self; 8] = [
         Self::Infrastructure(Layout::Colocated),
+        Self::Cold(Layout::Colocated),
         Self::Contained(Layout::Colocated),
         Self::Scripts,
         Self::Infrastructure(Layout::Separate),
+        Self::Cold(Layout::Separate),
         Self::Contained(Layout::Separate),
         Self::Testcontainers,
     ];
@@ -150,7 +155,7 @@ pub(super) fn run(command: Bench) -> anyhow::Result<ExitCode> {
         // Before anything is started: both are needed in every round.
         in_layout(&spec, Layout::Colocated).and_then(|spec| lent::unread_topic(&spec))?;
         let runtime = start.wanted.runtime()?;
-        let ground = Ground::new(&workspace, &spec, PrepareOptions { offline: start.wanted.offline, runtime })?;
+        let ground = Ground::new(&workspace, &spec, PrepareOptions { offline: start.wanted.offline, runtime }).await?;
         let mut machine = machine::describe(&ground.toolchain)?;
         if runtime == Runtime::Docker {
             ensure!(
@@ -238,16 +243,21 @@ async fn measure(ground: &Ground, spec: &Spec, subject: Subject) -> anyhow::Resu
         Subject::Alone(jvms) => alone::measure(ground, spec, jvms).await,
         Subject::Infrastructure(layout) => {
             let spec = infrastructure(in_layout(spec, layout)?);
-            lent::measure(ground, spec, Runtime::Process, lent::Clients::Wire).await
+            lent::measure(ground, spec, (Runtime::Process, Brokers::AsUsual), lent::Clients::Wire).await
         }
         Subject::Whole(layout) => {
-            lent::measure(ground, in_layout(spec, layout)?, Runtime::Process, lent::Clients::Librdkafka).await
+            let how = (Runtime::Process, Brokers::AsUsual);
+            lent::measure(ground, in_layout(spec, layout)?, how, lent::Clients::Librdkafka).await
+        }
+        Subject::Cold(layout) => {
+            let spec = infrastructure(in_layout(spec, layout)?);
+            lent::measure(ground, spec, (Runtime::Process, Brokers::Cold), lent::Clients::Wire).await
         }
         Subject::ClientKilled => deaths::of_client(ground).await,
         Subject::SupervisorKilled => deaths::of_supervisor(ground, spec).await,
         Subject::Contained(layout) => {
             let spec = infrastructure(in_layout(spec, layout)?);
-            lent::measure(ground, spec, Runtime::Docker, lent::Clients::Wire).await
+            lent::measure(ground, spec, (Runtime::Docker, Brokers::AsUsual), lent::Clients::Wire).await
         }
         Subject::Scripts => scripts::measure(ground, spec).await,
         #[cfg(feature = "comparison")]

@@ -10,6 +10,7 @@ use greenroom::artifacts::{self, PrepareOptions};
 use greenroom::docker::{self, Engine, EngineError};
 use greenroom::plan::Runtime;
 use greenroom::supervisor::state::Workspace;
+use greenroom::toolchain::HeldImage;
 use nix::sys::statvfs::statvfs;
 
 use super::{answer, say};
@@ -47,14 +48,18 @@ pub(super) fn run(runtime: Runtime) -> anyhow::Result<ExitCode> {
         Finding { what: "loopback", found: loopback() },
     ];
     if runtime == Runtime::Process {
-        findings.push(Finding { what: "CRIU", found: restorer() });
+        findings.push(Finding { what: "CRIU", found: restorer(None) });
     }
     if runtime == Runtime::Docker {
         let engine = engine();
         let images =
             if engine.is_ok() { images() } else { Err("not looked for: there is no engine to ask".to_owned()) };
         findings.push(Finding { what: "container engine", found: engine });
+        let held = if images.is_ok() { held() } else { None };
         findings.push(Finding { what: "images", found: images });
+        if let Some(image) = held {
+            findings.push(Finding { what: "CRIU", found: restorer(Some((&image, &docker::host()))) });
+        }
     }
     let mut table = Table::new();
     table.load_preset(NOTHING);
@@ -108,9 +113,9 @@ fn java_compiler() -> Result<String, String> {
         .map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))
 }
 
-/// Whether brokers are restored from a checkpoint. They need not be.
-fn restorer() -> Result<String, String> {
-    match artifacts::restorer().map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))? {
+/// Whether brokers are restored from a checkpoint, here or in an image of the engine at this host. They need not be.
+fn restorer(image: Option<(&HeldImage, &str)>) -> Result<String, String> {
+    match artifacts::restorer(image).map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))? {
         Ok(criu) => Ok(format!("{} (brokers begin as copies, in half the time)", criu.display())),
         Err(why) => Ok(format!("not used: {why} (brokers begin cold, which takes twice as long)")),
     }
@@ -230,6 +235,14 @@ fn images() -> Result<String, String> {
         }
         Ok(names.join(", "))
     })
+}
+
+/// The image of ours that brokers run in.
+fn held() -> Option<HeldImage> {
+    let mut toolchain =
+        artifacts::prepare(&PrepareOptions { offline: true, runtime: Runtime::Docker }, &mut |_| {}).ok()?;
+    toolchain.images = docker::pinned::chosen(&Workspace::here().ok()?.root).ok()?;
+    super::block_on(async { Ok(docker::brokers::image(&docker::host(), &toolchain).await?) }).ok()?
 }
 
 /// What the engine answers, or what can be done about its not answering.

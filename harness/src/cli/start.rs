@@ -11,7 +11,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use greenroom::artifacts::{self, PrepareOptions, ProgressState};
 use greenroom::binaries;
-use greenroom::docker::pinned;
+use greenroom::docker::{self, pinned};
 use greenroom::env_file;
 use greenroom::environment::{Environment, StartOptions};
 use greenroom::parent_death::end_with_parent;
@@ -192,7 +192,7 @@ impl PlanCommand {
         let runtime = self.wanted.runtime()?;
         let mut toolchain = prepare(self.wanted.offline, runtime)?;
         if runtime == Runtime::Docker {
-            toolchain.images = pinned::chosen(&workspace.root)?;
+            block_on(put_into_containers(&mut toolchain, &workspace))?;
         }
         let site = Site {
             environment: format!("{}-0-0", spec.name),
@@ -233,7 +233,10 @@ pub(super) async fn start(
             }
             prepare(offline, runtime)
         };
-        tokio::task::spawn_blocking(preparing).await??;
+        let mut toolchain = tokio::task::spawn_blocking(preparing).await??;
+        if runtime == Runtime::Docker {
+            put_into_containers(&mut toolchain, &workspace).await?;
+        }
         let step = |event: &Event| match event {
             Event::Planned(plan) => {
                 directory = Some(plan.site.directory.clone());
@@ -265,6 +268,14 @@ pub(super) async fn start(
 /// Prepares the artifacts and tells a person of every step.
 pub(super) fn prepare(offline: bool, runtime: Runtime) -> anyhow::Result<Toolchain> {
     Ok(artifacts::prepare(&PrepareOptions { offline, runtime }, &mut |progress| say(&told(&progress)))?)
+}
+
+/// Prepares what only containers need, and tells a person of every step.
+async fn put_into_containers(toolchain: &mut Toolchain, workspace: &Workspace) -> anyhow::Result<()> {
+    toolchain.images = pinned::chosen(&workspace.root)?;
+    let tell = |progress| say(&told(&progress));
+    toolchain.kafka.start = docker::brokers::begin(docker::host(), toolchain, tell).await?;
+    Ok(())
 }
 
 fn told(progress: &artifacts::Progress) -> String {

@@ -38,6 +38,8 @@ pub(super) struct Container<'a> {
     pub(super) variables: Vec<String>,
     /// Directories and files of this machine that it sees at the same path and may not change.
     pub(super) reads: &'a [PathBuf],
+    /// Whether what runs in it makes namespaces of its own.
+    pub(super) makes_namespaces: bool,
     /// File of this machine that tells it who there is, instead of its image's.
     pub(super) users: Option<&'a Path>,
     pub(super) environment: &'a str,
@@ -140,6 +142,12 @@ pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
     mounts.extend(container.reads.iter().map(|path| mount(path, path, true)));
     mounts.extend(container.users.map(|path| mount(path, Path::new(USERS), true)));
     let mut host = HostConfig { auto_remove: Some(true), mounts: Some(mounts), ..HostConfig::default() };
+    if container.makes_namespaces {
+        // As free as a process of the same user outside, and no freer: no capability is added.
+        host.security_opt = Some(["seccomp=unconfined", "apparmor=unconfined"].map(str::to_owned).to_vec());
+        // A `/proc` of its own shall not show what the engine has hidden here, so nothing may be hidden.
+        (host.masked_paths, host.readonly_paths) = (Some(Vec::new()), Some(Vec::new()));
+    }
     let mut exposed = None;
     match &container.place {
         Place::First { address, ports } => {

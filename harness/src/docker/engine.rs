@@ -102,6 +102,11 @@ impl Engine {
         Ok(self.inspect(image).await?.is_some())
     }
 
+    /// The id of an image, if it has it.
+    pub(super) async fn id_of(&self, image: &str) -> Result<Option<String>, EngineError> {
+        Ok(self.inspect(image).await?.and_then(|found| found.id))
+    }
+
     /// Makes sure that it has the image of a part, and that this is the one of the digest, where one is given; answers
     /// with a digest by which it is known here.
     ///

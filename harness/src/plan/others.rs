@@ -74,9 +74,14 @@ pub(super) fn redis(part: Part, settings: Vec<String>, toolchain: &Toolchain, si
 }
 
 fn into(part: Part, image: &PartImage, command: Vec<String>, reads: Vec<PathBuf>) -> Part {
-    let container =
-        PlannedContainer { image: image.name.clone(), digest: image.digest.clone(), kind: ImageKind::Others, reads };
-    Part { version: image.name.clone(), container: Some(container), command, ..part }
+    let container = PlannedContainer {
+        image: image.name.clone(),
+        digest: image.digest.clone(),
+        kind: ImageKind::Others,
+        reads,
+        makes_namespaces: false,
+    };
+    Part { version: image.name.clone(), container: Some(container), command, input: Vec::new(), ..part }
 }
 
 fn shell(script: &str, name: &str, arguments: Vec<String>) -> Vec<String> {

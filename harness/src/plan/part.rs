@@ -63,8 +63,13 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
     }
     // Native libraries are unpacked there, and would stay behind in `/tmp` when a JVM is killed.
     let unpacks = format!("-Djava.io.tmpdir={}", site.directory.display());
-    let (from, command, input) = match checkpoint(toolchain, site) {
+    let mut container = site.contained(images::kafka(toolchain));
+    let (from, command, input) = match checkpoint(toolchain, container.as_ref()) {
         Some(checkpoint) => {
+            if let Some(container) = &mut container {
+                container.reads = checkpoint.reads();
+                container.makes_namespaces = true;
+            }
             let command = node::restore_command(checkpoint, &site.directory, &log(site, &format!("{name}-restored")));
             (", from a checkpoint", command, properties.iter().map(|file| format!("node {file}")).collect())
         }
@@ -84,7 +89,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         directories,
         copies: Vec::new(),
         files,
-        container: site.contained(images::kafka(toolchain)),
+        container,
         command,
         input,
         variables: identity(site).into_iter().chain([("LC_ALL".to_owned(), LOCALE.to_owned())]).collect(),
@@ -94,12 +99,11 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
     others::kafka(part, unpacks, properties, kafka.layout, toolchain, site)
 }
 
-/// What brokers are restored from, where they are processes of this machine.
-fn checkpoint<'a>(toolchain: &'a Toolchain, site: &Site) -> Option<&'a Checkpoint> {
-    match (&toolchain.kafka.start, site.runtime) {
-        (Start::Restored(checkpoint), Runtime::Process) => Some(checkpoint),
-        _ => None,
-    }
+/// What brokers are restored from, if it was made where they run.
+fn checkpoint<'a>(toolchain: &'a Toolchain, container: Option<&PlannedContainer>) -> Option<&'a Checkpoint> {
+    let Start::Restored(checkpoint) = &toolchain.kafka.start else { return None };
+    let made_in = checkpoint.image.as_ref().map(|image| &image.name);
+    (made_in == container.map(|container| &container.image)).then_some(checkpoint)
 }
 
 /// The PostgreSQL part.
@@ -190,7 +194,8 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
 pub(super) fn container(program: &ProgramSpec, toolchain: &Toolchain, site: &Site) -> Option<PlannedContainer> {
     match (&program.image, &program.binary) {
         (Some(image), _) => {
-            Some(PlannedContainer { image: image.clone(), digest: None, kind: ImageKind::Service, reads: Vec::new() })
+            let (digest, kind, reads) = (None, ImageKind::Service, Vec::new());
+            Some(PlannedContainer { image: image.clone(), digest, kind, reads, makes_namespaces: false })
         }
         (None, Some(_)) => Some(PlannedContainer::built(images::redis(toolchain), vec![site.binaries.clone()])),
         (None, None) => None,

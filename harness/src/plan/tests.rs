@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Network, Plan, Runtime, Scope, Site};
 use crate::spec::{self, Layout, Links, Spec};
 use crate::toolchain::{
-    Archive, ArchiveKind, Checkpoint, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Start, Toolchain,
+    Archive, ArchiveKind, Checkpoint, HeldImage, Jdk, Kafka, PartImage, PartImages, Postgres, Redis, Start, Toolchain,
 };
 
 const DESCRIPTION: &str = r#"
@@ -96,32 +96,52 @@ fn separate() {
     assert!(plan.part("shop").is_none(), "the program under test is no infrastructure");
 }
 
-/// Goal: brokers are told by input what a command line tells them elsewhere, in both layouts, and not in containers.
+/// Goal: brokers are told by input what a command line tells them elsewhere, in both layouts, and only where the
+/// checkpoint was made: on this machine, or in the image that they run in.
 #[test]
 fn brokers_are_restored_where_there_is_a_checkpoint() {
     let mut toolchain = toolchain();
-    toolchain.kafka.start = Start::Restored(Checkpoint {
+    let checkpoint = Checkpoint {
+        image: None,
         unshare: "/bin/unshare".into(),
         criu: "/sbin/criu".into(),
         script: "/cache/checkpoint/restore.sh".into(),
         images: "/cache/checkpoint/images".into(),
         mount: "/cache/mount".into(),
-    });
+    };
+    toolchain.kafka.start = Start::Restored(checkpoint.clone());
     let spec = example();
-    let planned = |spec, site| Plan::new(spec, Scope::Infrastructure, &toolchain, site).expect("it can be planned");
-    let colocated = planned(&spec, site());
+    let planned = |spec, toolchain: &Toolchain, site| {
+        Plan::new(spec, Scope::Infrastructure, toolchain, site).expect("it can be planned")
+    };
+    let colocated = planned(&spec, &toolchain, site());
     let brokers = colocated.part("kafka").expect("it has brokers");
     insta::assert_debug_snapshot!((&brokers.version, &brokers.command, &brokers.input));
 
     let mut separate = spec.clone();
     separate.kafka.as_mut().expect("it has brokers").layout = Layout::Separate;
-    let separate = planned(&separate, site());
+    let separate = planned(&separate, &toolchain, site());
     let second = separate.part("kafka-2").expect("it has three brokers");
     assert_eq!(second.input, ["node /state/my environments/example-1-1/kafka-2/server.properties"]);
 
-    let contained = planned(&spec, Site { runtime: Runtime::Docker, ..site() });
-    let brokers = contained.part("kafka").expect("it has brokers");
-    assert!(brokers.input.is_empty() && brokers.command[0].ends_with("java"), "{:?}", brokers.command);
+    let contained = Site { runtime: Runtime::Docker, ..site() };
+    let cold = planned(&spec, &toolchain, contained.clone());
+    let cold = cold.part("kafka").expect("it has brokers");
+    assert!(cold.input.is_empty() && cold.command[0].ends_with("java"), "{:?}", cold.command);
+    let name = cold.container.clone().expect("it runs in one").image;
+    let image = Some(HeldImage { name, id: "sha256:1".to_owned() });
+    toolchain.kafka.start = Start::Restored(Checkpoint { image, ..checkpoint });
+    let restored = planned(&spec, &toolchain, contained.clone());
+    let restored = restored.part("kafka").expect("it has brokers");
+    assert_eq!((&restored.command, &restored.input), (&brokers.command, &brokers.input));
+    let container = restored.container.as_ref().expect("it runs in one");
+    assert!(container.makes_namespaces && container.reads.iter().any(|path| path.ends_with("checkpoint/images")));
+    let here = planned(&spec, &toolchain, site());
+    assert!(here.part("kafka").is_some_and(|brokers| brokers.input.is_empty()), "made in an image");
+    toolchain.images.kafka =
+        Some(PartImage { name: "apache/kafka:4.3.1".to_owned(), digest: None, jars: "/opt/kafka/libs".into() });
+    let of_others = planned(&spec, &toolchain, contained);
+    assert!(of_others.part("kafka").is_some_and(|brokers| brokers.input.is_empty()), "in an image of others");
 }
 
 #[test]

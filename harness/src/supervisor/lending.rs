@@ -96,8 +96,14 @@ impl Server {
                 let _ = outgoing.send(&Event::Failed(problem)).await;
             }
             Ok(()) | Err(None) => {
-                // Told first: the death of brokers takes the processors for a while, and nobody has to wait for that.
-                let _ = tokio::time::timeout(TOLD_LIMIT, outgoing.send(&last)).await;
+                // Told and heard first: the death of brokers takes the processors for a while, and nobody has to wait
+                // for that. Whoever has heard it closes the connection.
+                let told = async {
+                    if outgoing.send(&last).await.is_ok() {
+                        while requests.recv().await.is_some() {}
+                    }
+                };
+                let _ = tokio::time::timeout(TOLD_LIMIT, told).await;
                 tenancy.begin_end();
                 self.remove(&tenancy).await;
             }

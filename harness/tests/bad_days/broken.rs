@@ -66,7 +66,7 @@ async fn brokers_that_cannot_be_restored_are_told() {
     let unshare = stand.path().join("unshare");
     program(&unshare, "echo namespaces are forbidden here; exit 1");
     let [criu, script, images, mount] = ["criu", "restore.sh", "images", "mount"].map(|name| stand.path().join(name));
-    order.toolchain.kafka.start = Start::Restored(Checkpoint { unshare, criu, script, images, mount });
+    order.toolchain.kafka.start = Start::Restored(Checkpoint { image: None, unshare, criu, script, images, mount });
     let begun = Instant::now();
     let said = complaint(stand.lease(order).await);
     assert!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());

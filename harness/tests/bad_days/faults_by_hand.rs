@@ -4,6 +4,9 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use greenroom::environment::chosen_runtime;
+use greenroom::plan::Runtime;
+
 use crate::commands::{description, greenroom, said};
 use crate::stand::{DEADLINE, Stand};
 
@@ -77,6 +80,14 @@ impl Detached {
     fn answers(&self) {
         assert_eq!(self.ping(DEADLINE).as_deref(), Ok("+PONG"));
     }
+
+    /// Its link resets; the engine, which shows a container's port, may take the connection first and close it.
+    fn is_down(&self) {
+        let pong = self.ping(DEADLINE);
+        let contained = chosen_runtime().expect("a runtime") == Runtime::Docker;
+        let closed = contained && pong == Err(ErrorKind::UnexpectedEof);
+        assert!(closed || pong == Err(ErrorKind::ConnectionReset), "{pong:?}");
+    }
 }
 
 /// Goal: from a shell the ways to a part of a running environment are cut, silenced, slowed and healed, for the client
@@ -119,15 +130,16 @@ fn a_part_is_killed_and_restarted_from_a_shell() {
     environment.answers();
 
     environment.done("kill redis", "redis is killed");
-    assert_eq!(environment.ping(DEADLINE), Err(ErrorKind::ConnectionReset));
+    environment.is_down();
     environment.refused("pause redis", "redis does not run");
     environment.done("restart redis", "redis is ready again");
     environment.answers();
     environment.done("stop redis", "redis is asked to end");
     let begun = Instant::now();
-    while environment.ping(DEADLINE) != Err(ErrorKind::ConnectionReset) {
+    while environment.ping(DEADLINE).is_ok() {
         assert!(begun.elapsed() < DEADLINE, "it was asked to end and goes on");
     }
+    environment.is_down();
     environment.done("restart redis", "redis is ready again");
     environment.answers();
     environment.refused("kill till", "no running part till; the parts are redis");

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::ground::{Ground, START_DEADLINE, gone, left_of_supervisor, processes_of_supervisor, there};
+use super::lent::Brokers;
 use super::rows::Measure;
 use super::{Readings, lent};
 
@@ -43,7 +44,7 @@ pub(super) async fn of_client(ground: &Ground) -> anyhow::Result<Readings> {
 
 /// Kills the supervisor of a lent environment.
 pub(super) async fn of_supervisor(ground: &Ground, spec: &Spec) -> anyhow::Result<Readings> {
-    let lent = lent::start(ground, spec.clone(), Runtime::Process).await?;
+    let lent = lent::start(ground, spec.clone(), Runtime::Process, Brokers::AsUsual).await?;
     let (identity, pid) = ground.supervisor()?;
     let house = ground.house()?;
     let known = processes_of_supervisor(&identity, &house);

@@ -37,13 +37,14 @@ pub(super) struct Ground {
     pub(super) binaries: PathBuf,
     /// A description that a client can be told to start.
     pub(super) description: PathBuf,
-    options: PrepareOptions,
+    offline: bool,
 }
 
 impl Ground {
     /// Prepares the artifacts and makes the directory where environments of `workspace` would be too.
-    pub(super) fn new(workspace: &Workspace, spec: &Spec, options: PrepareOptions) -> anyhow::Result<Self> {
-        let toolchain = artifacts::prepare(&options, &mut |_| {})?;
+    pub(super) async fn new(workspace: &Workspace, spec: &Spec, options: PrepareOptions) -> anyhow::Result<Self> {
+        let PrepareOptions { offline, runtime } = options;
+        let toolchain = look_up(offline, runtime).await?;
         let base =
             tempfile::Builder::new().prefix("bench-").tempdir_in(workspace.base()).context("make a directory")?;
         // PostgreSQL, which does not run as root, passes through.
@@ -53,7 +54,7 @@ impl Ground {
         let description = base.path().join("environment.toml");
         let text = toml::to_string(spec).context("write the description")?;
         std::fs::write(&description, text).context("write the description")?;
-        Ok(Self { base, workspace, toolchain, binaries: binaries::built()?, description, options })
+        Ok(Self { base, workspace, toolchain, binaries: binaries::built()?, description, offline })
     }
 
     /// Its directory.
@@ -67,8 +68,8 @@ impl Ground {
     }
 
     /// Looks up the artifacts, as every client does before it asks.
-    pub(super) fn look_up(&self) -> anyhow::Result<Toolchain> {
-        Ok(artifacts::prepare(&self.options, &mut |_| {})?)
+    pub(super) async fn look_up(&self, runtime: Runtime) -> anyhow::Result<Toolchain> {
+        look_up(self.offline, runtime).await
     }
 
     /// An order for all of a description.
@@ -109,6 +110,14 @@ impl Ground {
         }
         gone("the supervisor", || there(house.path())).await.map(drop)
     }
+}
+
+async fn look_up(offline: bool, runtime: Runtime) -> anyhow::Result<Toolchain> {
+    let mut toolchain = artifacts::prepare(&PrepareOptions { offline, runtime }, &mut |_| {})?;
+    if runtime == Runtime::Docker {
+        toolchain.kafka.start = docker::brokers::begin(docker::host(), &toolchain, |_| {}).await?;
+    }
+    Ok(toolchain)
 }
 
 /// Process ids of everything that runs of an environment.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use greenroom::plan::{Kind, Plan, Runtime};
 use greenroom::spec::Spec;
 use greenroom::supervisor::client::{Connection, Lease};
+use greenroom::toolchain::Start;
 
 use super::ground::{Ground, gone, left_of, processes_of};
 use super::rows::Measure;
@@ -20,6 +21,15 @@ pub(super) enum Clients {
     Librdkafka,
 }
 
+/// How brokers begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Brokers {
+    /// As in every environment here.
+    AsUsual,
+    /// As where no checkpoint can be made.
+    Cold,
+}
+
 /// An environment that was lent in this moment, and how long each step towards it took.
 pub(super) struct Lent {
     pub(super) lease: Lease,
@@ -27,9 +37,12 @@ pub(super) struct Lent {
 }
 
 /// Starts an environment cold: nothing runs before, not even the supervisor.
-pub(super) async fn start(ground: &Ground, spec: Spec, runtime: Runtime) -> anyhow::Result<Lent> {
+pub(super) async fn start(ground: &Ground, spec: Spec, runtime: Runtime, begin: Brokers) -> anyhow::Result<Lent> {
     let begun = Instant::now();
-    let toolchain = ground.look_up()?;
+    let mut toolchain = ground.look_up(runtime).await?;
+    if begin == Brokers::Cold {
+        toolchain.kafka.start = Start::Cold { because: "that is measured".to_owned() };
+    }
     let looked_up = begun.elapsed();
     let connection = Connection::open(&ground.workspace, &ground.binary()).await?;
     let connected = begun.elapsed();
@@ -43,9 +56,14 @@ pub(super) async fn start(ground: &Ground, spec: Spec, runtime: Runtime) -> anyh
 }
 
 /// Starts an environment, uses it for the first time, gives it back.
-pub(super) async fn measure(ground: &Ground, spec: Spec, runtime: Runtime, kind: Clients) -> anyhow::Result<Readings> {
+pub(super) async fn measure(
+    ground: &Ground,
+    spec: Spec,
+    (runtime, begin): (Runtime, Brokers),
+    kind: Clients,
+) -> anyhow::Result<Readings> {
     let topic = unread_topic(&spec)?;
-    let Lent { mut lease, mut readings } = start(ground, spec, runtime).await?;
+    let Lent { mut lease, mut readings } = start(ground, spec, runtime, begin).await?;
     let plan = lease.plan.clone();
     let brokers = brokers_of(&mut lease, &plan).await?;
     readings.push((Measure::BrokersCpu, cost::cpu_seconds(&brokers)?));

@@ -21,15 +21,14 @@ use greenroom::plan::Runtime;
 use greenroom::spec::{KafkaSpec, Links as SpecLinks, Spec, TopicSpec};
 use greenroom::supervisor::state::Workspace;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer};
-use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::super::wanted::Wanted;
 use super::super::{EndRequests, answer, block_on, say};
 use super::figures::{self, Goal, Row, Unit};
 use super::ground::Ground;
+use super::lent::Brokers;
 use super::{infrastructure, lent, machine};
 
 /// Where everything is sent.
@@ -40,6 +39,10 @@ const RECORD_BYTES: usize = 1024;
 const WARMING_RECORDS: usize = 64 * 1024;
 /// How many records are sent then: 256 MiB, and thrice that on the brokers.
 const RECORDS: usize = 256 * 1024;
+/// How many records are under way at most, which is 20 MiB.
+const UNDER_WAY_MAX: i32 = 20 * 1024;
+/// How many records are sent without a look at how many are under way.
+const STEP: usize = 64;
 /// How many records are sent one after the other.
 const SINGLE_RECORDS: usize = 400;
 /// How long each part of the work may take.
@@ -76,7 +79,7 @@ impl Links {
             let workspace = Workspace::here()?;
             let spec = brokers(self.wanted.spec(&workspace)?)?;
             let options = PrepareOptions { offline: self.wanted.offline, runtime: self.wanted.runtime()? };
-            let ground = Ground::new(&workspace, &spec, options)?;
+            let ground = Ground::new(&workspace, &spec, options).await?;
             let machine = machine::describe(&ground.toolchain)?;
             say(&machine);
             let measured = tokio::select! {
@@ -120,7 +123,7 @@ async fn measure_all(ground: &Ground, spec: &Spec, runs: u16) -> anyhow::Result<
 }
 
 async fn measure(ground: &Ground, spec: Spec) -> anyhow::Result<Times> {
-    let lent = Box::pin(lent::start(ground, spec, Runtime::Process)).await?;
+    let lent = Box::pin(lent::start(ground, spec, Runtime::Process, Brokers::AsUsual)).await?;
     let brokers = lent.lease.plan.brokers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let to = brokers.clone();
     tokio::task::spawn_blocking(move || produce(&to, WARMING_RECORDS)).await??;
@@ -159,29 +162,35 @@ async fn one_by_one(brokers: &str) -> anyhow::Result<f64> {
     Ok(figures::median(&times))
 }
 
+/// Sends in steps, and rests while half of [`UNDER_WAY_MAX`] is under way: a client that asks again and again whether it
+/// may go on takes the core that brokers and links need, the more, the slower they are.
 fn produce(brokers: &str, records: usize) -> anyhow::Result<f64> {
     let mut config = config(brokers);
-    config.set("linger.ms", "5").set("batch.size", "262144").set("queue.buffering.max.messages", "20000");
+    config.set("linger.ms", "5").set("batch.size", "262144");
     let producer: BaseProducer = config.create().context("make a producer")?;
     let payload = [7; RECORD_BYTES];
     let begun = Instant::now();
     for number in 0..records {
-        let partition = i32::try_from(number % usize::from(PARTITIONS))?;
-        let mut record = BaseRecord::<(), _>::to(TOPIC).partition(partition).payload(payload.as_slice());
-        while let Err((error, unsent)) = producer.send(record) {
-            ensure!(error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), "send a record: {error}");
-            producer.poll(Duration::from_millis(1));
-            record = unsent;
+        if number % STEP == 0 && producer.in_flight_count() >= UNDER_WAY_MAX {
+            while producer.in_flight_count() > UNDER_WAY_MAX / 2 {
+                ensure!(begun.elapsed() < DEADLINE, "{number} of {records} records were sent by the deadline");
+                producer.poll(Duration::from_millis(100));
+            }
         }
-        producer.poll(Duration::ZERO);
+        let partition = i32::try_from(number % usize::from(PARTITIONS))?;
+        let record = BaseRecord::<(), _>::to(TOPIC).partition(partition).payload(payload.as_slice());
+        producer.send(record).map_err(|(error, _)| error).context("send a record")?;
     }
     producer.flush(DEADLINE).context("wait for the acknowledgements")?;
     Ok(begun.elapsed().as_secs_f64())
 }
 
 fn consume(brokers: &str, records: usize) -> anyhow::Result<f64> {
-    let consumer: BaseConsumer =
-        config(brokers).set("group.id", "greenroom.bench").create().context("make a consumer")?;
+    let mut config = config(brokers);
+    config.set("group.id", "greenroom.bench");
+    // Where more has come than it wants to hold, it rests for a second, which is more than any link costs.
+    config.set("queued.min.messages", "1000000").set("queued.max.messages.kbytes", "1048576");
+    let consumer: BaseConsumer = config.create().context("make a consumer")?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..i32::from(PARTITIONS) {
         assignment.add_partition_offset(TOPIC, partition, Offset::Beginning)?;

@@ -77,6 +77,7 @@ pub(super) fn of_containers(rounds: &[Round]) -> String {
     let mut rows = Vec::new();
     for (layout, name) in named {
         rows.push(start(Subject::Infrastructure(layout), format!("processes, {name}: ready")));
+        rows.push(start(Subject::Cold(layout), format!("processes, {name}, brokers begin cold: ready")));
         rows.push(start(Subject::Contained(layout), format!("containers, {name}: ready")));
     }
     rows.push(start(Subject::Scripts, "shell scripts: ready".to_owned()));
@@ -86,6 +87,8 @@ pub(super) fn of_containers(rounds: &[Round]) -> String {
         let what = |above: &str, below: &str| format!("{above} / {below}, {name}");
         let beside_processes = what("containers", "processes");
         rows.push(ratio(rounds, contained, Subject::Infrastructure(layout), &beside_processes, Goal::Median(1.5)));
+        let beside_cold = what("containers", "processes whose brokers begin cold");
+        rows.push(ratio(rounds, contained, Subject::Cold(layout), &beside_cold, Goal::Median(1.5)));
         let scripts = what("shell scripts", "containers");
         rows.push(ratio(rounds, Subject::Scripts, contained, &scripts, Goal::MedianFrom(5.0)));
         let testcontainers = what("plain testcontainers", "containers");
