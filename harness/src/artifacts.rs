@@ -102,16 +102,25 @@ pub fn prepare(options: &PrepareOptions, progress: &mut dyn FnMut(Progress)) -> 
     Ok(Toolchain { jdk: jdk.found, kafka, postgres, redis, images: PartImages::default() })
 }
 
-/// How brokers begin in this image, which was made from `toolchain` and which the engine at `host` has: [`prepare`] knows
-/// no images.
+/// An image of brokers, and how a container of it is made by the engine's command.
+#[derive(Clone, Debug)]
+pub struct Within {
+    /// The image.
+    pub image: HeldImage,
+    /// Where the engine listens that has it, as its command takes it.
+    pub host: String,
+    /// What its container bears, as `name=value`, by which a sweep knows that its maker is dead.
+    pub label: String,
+}
+
+/// How brokers begin in an image that was made from `toolchain`: [`prepare`] knows no images.
 ///
 /// Blocks as [`prepare`] does.
 ///
 /// # Errors
 /// As those of [`prepare`].
 pub fn prepare_within(
-    image: &HeldImage,
-    host: &str,
+    within: &Within,
     toolchain: &Toolchain,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Start, PrepareError> {
@@ -120,7 +129,7 @@ pub fn prepare_within(
         return Ok(Start::Cold { because: "there is no class archive".to_owned() });
     };
     let brokers = checkpoint::Brokers { jdk: &toolchain.jdk, classpath, archive };
-    checkpoint::within(image, host, &Store::open()?, &brokers, &mut Reporter { progress })
+    checkpoint::within(within, &Store::open()?, &brokers, &mut Reporter { progress })
 }
 
 /// The JDK that environments use here: the newest installed one, unless `GREENROOM_JAVA_HOME` names another.
@@ -141,12 +150,12 @@ pub fn java_compiler() -> Result<PathBuf, PrepareError> {
 }
 
 /// The CRIU that lets brokers begin as copies of a JVM that has run brokers, or why they begin cold: as processes of this
-/// machine, or in an image of the engine that listens at this host.
+/// machine, or in an image.
 ///
 /// # Errors
 /// The one that `GREENROOM_CRIU` names cannot do it here, or is none.
-pub fn restorer(image: Option<(&HeldImage, &str)>) -> Result<Result<PathBuf, String>, PrepareError> {
-    checkpoint::restorer(image)
+pub fn restorer(within: Option<&Within>) -> Result<Result<PathBuf, String>, PrepareError> {
+    checkpoint::restorer(within)
 }
 
 /// Whether this machine has a Redis server that will do, so that none has to be stored.

@@ -1,11 +1,12 @@
 //! The log is part of the assertion: what a part complains of while a story is played, and nobody expected.
 //!
 //! A line counts from the moment the environment was lent; what brokers and databases say while they come up is not the
-//! story's, also where an engine brings a broker's line later. A system that always complains of something says so in its description, with a reason; a story that
-//! provokes a complaint names it. The noise of brokers and stores about faults that a story did to *them* is told apart
-//! from then on: they are not the system under test, and a broker that loses another has every right to say so. The same
-//! holds for brokers from the moment on at which one of them tells that its machine stood still: they miss one another
-//! then, and say so in many ways. What a client met of it, that client says.
+//! story's, also where an engine brings a broker's line later. A system that always complains of something says so in
+//! its description, with a reason; a story that provokes a complaint names it. The noise of brokers and stores about
+//! faults that a story did to *them* is told apart from then on: they are not the system under test, and a broker that
+//! loses another has every right to say so. The same holds for brokers from the moment on at which one of them tells
+//! that its machine stood still: they miss one another then, and say so in many ways. What a client met of it, that
+//! client says.
 //!
 //! What is noise of a part is said in `tongue`: what our own settings make it say on a busy machine is, what a database
 //! says of the system that uses it is not. Where somebody else's service is played, complaints are told and not judged,
@@ -140,7 +141,8 @@ impl AuditedLog {
     /// The time of the first line in which this broker tells of a standstill.
     fn stood_still(&self) -> Option<String> {
         let text = self.text(self.begins_at, u64::MAX);
-        text.lines().find(|line| tongue::stood_still(line)).map(|line| time(line).to_owned())
+        let mut lines = text.lines().filter(|line| !self.was_said_before(line));
+        lines.find(|line| tongue::stood_still(line)).map(|line| time(line).to_owned())
     }
 
     /// What is complained of; brokers may complain from the time on at which one of them `stood_still`.
@@ -317,5 +319,8 @@ mod tests {
         audit.logs[0].begun = DateTime::parse_from_rfc3339("2026-12-01T03:02:04.400Z").expect("a time").to_utc();
         let said = audit.verdict().expect_err("one complaint is left").to_string();
         assert!(said.ends_with("kafka-2: 2026-12-01T04:02:04.400+01:00 [f] WARN x - late"), "{said}");
+        // Every cluster that starts says so, and it excuses nothing.
+        goes_on(&audit, "2026-12-01T03:02:04.025Z [q] WARN x - Performing controller activation\n");
+        assert!(audit.verdict().is_err());
     }
 }

@@ -141,7 +141,11 @@ impl Containers {
         let mut container = self.container(&planned.image, Place::With { first: &first });
         container.variables = part.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         container.reads = &planned.reads;
-        container.makes_namespaces = planned.makes_namespaces;
+        if let Some(image) = &planned.restores_in {
+            // Its name may be another's by now, as after `images build` over another base.
+            container.image = image;
+            container.makes_namespaces = true;
+        }
         let users = self.users();
         container.users = (planned.kind == ImageKind::Others).then_some(users.as_path());
         let own = container.own.take().filter(|_| planned.kind != ImageKind::Service);

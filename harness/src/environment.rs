@@ -109,7 +109,7 @@ impl Environment {
         let workspace = Workspace::here()?;
         if runtime == Runtime::Docker {
             toolchain.images = pinned::chosen(&workspace.root)?;
-            toolchain.kafka.start = docker::brokers::begin(docker::host(), &toolchain, |_| {}).await?;
+            toolchain.kafka.start = docker::brokers::begin(&docker::host(), &toolchain, |_| {}).await?;
         }
         let binary = binaries.join(GREENROOM);
         let order = Order {

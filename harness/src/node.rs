@@ -116,6 +116,10 @@ pub fn jvm_arguments(layout: Layout, toolchain: &Toolchain) -> Vec<String> {
 pub(crate) const IN_NAMESPACES: [&str; 6] =
     ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
+/// What an engine is told of a container in which namespaces are made; it shows all of `/proc` besides. Such a container
+/// is as free as a process of this machine, and no freer: it gets no capability.
+pub(crate) const UNCONFINED: [&str; 2] = ["seccomp=unconfined", "apparmor=unconfined"];
+
 /// The command that restores a JVM from a checkpoint. It works in `scratch`; `log` takes what CRIU says.
 pub(crate) fn restore_command(checkpoint: &Checkpoint, scratch: &Path, log: &Path) -> Vec<String> {
     let Checkpoint { unshare, criu, script, images, mount, image: _ } = checkpoint;

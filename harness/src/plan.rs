@@ -104,7 +104,7 @@ impl Site {
 impl PlannedContainer {
     /// Of an image that is built here.
     fn built(image: Image, reads: Vec<PathBuf>) -> Self {
-        Self { image: image.name, digest: None, kind: ImageKind::Built, reads, makes_namespaces: false }
+        Self { image: image.name, digest: None, kind: ImageKind::Built, reads, restores_in: None }
     }
 }
 
@@ -191,8 +191,9 @@ pub struct PlannedContainer {
     /// Directories and files of this machine that it reads at the same paths, beside the environment's own, which it
     /// writes too.
     pub reads: Vec<PathBuf>,
-    /// Whether what runs in it makes namespaces of its own, which an engine forbids where it is not told otherwise.
-    pub makes_namespaces: bool,
+    /// The id of its image where a checkpoint is restored that was made in just that one. What restores it makes
+    /// namespaces of its own, which an engine forbids where it is not told otherwise.
+    pub restores_in: Option<String>,
 }
 
 /// Whose an image is.

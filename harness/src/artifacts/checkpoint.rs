@@ -4,7 +4,7 @@
 //! A cluster does in it once what scenarios do, is shut down in order, and CRIU writes the JVM to files. A copy has
 //! never seen another environment: each is restored from those files, in namespaces of its own, which needs no root. The
 //! files depend on all that a class archive depends on, on CRIU, and on the boot of the machine, whose clock the JVM
-//! goes by.
+//! goes by; those for containers are made in a container, and depend on its image.
 //!
 //! Where there is no CRIU, or it cannot do this here, brokers begin cold, and the reason is kept. `GREENROOM_CRIU` names
 //! another program, or is `none`.
@@ -12,6 +12,7 @@
 mod tools;
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,12 +22,12 @@ use super::child::{self, LOOK_EVERY, Program};
 use super::error::at;
 use super::store::{Key, Store};
 use super::train::Cluster;
-use super::{PrepareError, Reporter};
+use super::{PrepareError, Reporter, Within};
 use crate::attempts::look_until;
 use crate::node::{archive_flags, jvm_flags, launcher_arguments, restore_command};
 use crate::report::chain;
 use crate::spec::Layout;
-use crate::toolchain::{Archive, Checkpoint, HeldImage, Jdk, Start};
+use crate::toolchain::{Archive, Checkpoint, Jdk, Start};
 use tools::{KINDS, Tools, VARIABLE};
 
 /// Changes when the training changes, so that checkpoints are made anew.
@@ -52,6 +53,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const OUTPUT: &str = "output";
 /// File in an entry that says which boot it is of.
 const BOOT: &str = "boot";
+/// File in an entry that says what has made it.
+const TOOLS: &str = "tools";
 /// For how long it is believed that no checkpoint can be made.
 const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// File in an entry that says why there is no checkpoint in it.
@@ -78,15 +81,14 @@ pub(super) fn here(
     }
 }
 
-/// How brokers begin in an image that holds them, of the engine that listens at `host`: restored where its base has CRIU.
+/// How brokers begin in an image that holds them: restored where its base has CRIU.
 pub(super) fn within(
-    image: &HeldImage,
-    host: &str,
+    within: &Within,
     store: &Store,
     brokers: &Brokers<'_>,
     reporter: &mut Reporter<'_>,
 ) -> Result<Start, PrepareError> {
-    match Tools::within(image, host, env::var_os(VARIABLE).as_deref()) {
+    match Tools::within(within, env::var_os(VARIABLE).as_deref()) {
         Ok(tools) => prepare(store, &tools, brokers, &[], reporter),
         Err(because) => Ok(cold(because)),
     }
@@ -115,8 +117,10 @@ fn prepare(
     let (step, mut refused) = (format!("checkpoint of a JVM of brokers, by CRIU{}", tools.place()), None);
     let entry = store.entry(&key, &step, reporter, |directory| {
         remove_earlier(store, &boot);
-        let path = directory.join(BOOT);
-        fs::write(&path, &boot).map_err(at("write", &path))?;
+        for (name, text) in [(BOOT, &boot), (TOOLS, &place)] {
+            let path = directory.join(name);
+            fs::write(&path, text).map_err(at("write", &path))?;
+        }
         let making = Making { tools, java: &java, directory, mount: &mount, log: &store.log(&key)? };
         let Err(error) = making.run() else { return Ok(()) };
         // What a person has asked for, or can do something about.
@@ -147,15 +151,15 @@ fn cold(because: impl Into<String>) -> Start {
     Start::Cold { because: because.into() }
 }
 
-/// The program that restores brokers here, or in an image of the engine at this host, or why none does, as far as is known
-/// without making a checkpoint.
+/// The program that restores brokers here, or in an image, or why none does, as far as is known without making a
+/// checkpoint.
 ///
 /// # Errors
 /// The one that `GREENROOM_CRIU` names does not.
-pub(super) fn restorer(image: Option<(&HeldImage, &str)>) -> Result<Result<PathBuf, String>, PrepareError> {
+pub(super) fn restorer(within: Option<&Within>) -> Result<Result<PathBuf, String>, PrepareError> {
     let variable = env::var_os(VARIABLE);
-    let tools = match image {
-        Some((image, host)) => Tools::within(image, host, variable.as_deref()),
+    let tools = match within {
+        Some(within) => Tools::within(within, variable.as_deref()),
         None => Tools::here(variable.as_deref())?,
     };
     let tools = match tools {
@@ -163,17 +167,17 @@ pub(super) fn restorer(image: Option<(&HeldImage, &str)>) -> Result<Result<PathB
         Err(because) => return Ok(Err(because)),
     };
     match tools.ask().and_then(|()| tools.try_namespaces()) {
-        Ok(()) => Ok(last_refusal(tools.kind()).map_or_else(|| Ok(tools.criu().to_owned()), Err)),
+        Ok(()) => Ok(last_refusal(&tools).map_or_else(|| Ok(tools.criu().to_owned()), Err)),
         Err(error) if tools.is_named => Err(error),
         Err(error) => Ok(Err(error.message)),
     }
 }
 
-/// Why there is no checkpoint in the entry of this kind that was asked for last.
-fn last_refusal(kind: &str) -> Option<String> {
-    let store = Store::open().ok()?;
-    let is_of_it = |path: &PathBuf| kind_of(path).is_some_and(|found| found == kind);
-    let entries = store.idle(SystemTime::now()).ok()?.into_iter().filter(is_of_it);
+/// Why there is no checkpoint in the entry that was asked for last and that these tools have made.
+fn last_refusal(tools: &Tools) -> Option<String> {
+    let (store, made_by) = (Store::open().ok()?, tools.identity().ok()?);
+    let is_of_them = |path: &PathBuf| fs::read_to_string(path.join(TOOLS)).is_ok_and(|made| made == made_by);
+    let entries = store.idle(SystemTime::now()).ok()?.into_iter().filter(is_of_them);
     let last = entries.max_by_key(|path| Store::last_use(path))?;
     fs::read_to_string(last.join(REFUSED)).ok()
 }
@@ -203,12 +207,8 @@ fn remove_earlier(store: &Store, boot: &str) {
 }
 
 fn is_checkpoint(entry: &Path) -> bool {
-    kind_of(entry).is_some_and(|kind| KINDS.contains(&kind))
-}
-
-/// How the name of an entry begins.
-fn kind_of(entry: &Path) -> Option<&str> {
-    entry.file_name()?.to_str()?.rsplit_once('-').map(|(kind, _)| kind)
+    let name = entry.file_name().unwrap_or_default().to_string_lossy();
+    name.rsplit_once('-').is_some_and(|(kind, _)| KINDS.contains(&kind))
 }
 
 /// This boot of the machine: its monotonic clock begins with it.
@@ -274,11 +274,11 @@ impl Making<'_> {
         let start = |files: &[PathBuf]| {
             // A native library is unpacked where each copy finds a directory of its own.
             let unpacks = format!("-Djava.io.tmpdir={}", self.mount.display());
-            let mut command = self.tools.in_namespaces(&[self.directory, self.mount]);
-            command.args(["sh", "-c", MAKE, "make.sh"]);
-            command.args([self.tools.criu(), &checkpoint.images, &scratch, self.mount]);
-            command.args(self.java.command_line(&[unpacks], files));
-            Program::start(name, command, self.log)
+            let script = ["sh", "-c", MAKE, "make.sh"].map(OsStr::new).into_iter();
+            let places = [self.tools.criu(), &checkpoint.images, &scratch, self.mount].map(Path::as_os_str);
+            let java = self.java.command_line(&[unpacks], files);
+            let arguments = script.chain(places).chain(java.iter().map(OsString::as_os_str));
+            self.tools.start_in_namespaces(name, arguments, &[self.directory, self.mount], self.log)
         };
         let end = |program: &mut Program| {
             program.tell("rest");
@@ -302,9 +302,9 @@ impl Making<'_> {
         let name = "the restored JVM";
         let cluster = Cluster { name, directory: &scratch.join("restored"), rounds: 1 };
         let start = |files: &[PathBuf]| {
-            let mut command = self.tools.command(&checkpoint.unshare, &[self.directory, self.mount]);
-            command.args(&restore_command(checkpoint, &scratch, &scratch.join("criu.log"))[1..]);
-            let mut program = Program::start(name, command, self.log)?;
+            let command = restore_command(checkpoint, &scratch, &scratch.join("criu.log"));
+            let (sees, unshare) = ([self.directory, self.mount], &checkpoint.unshare);
+            let mut program = self.tools.start(name, unshare, &command[1..], &sees, self.log)?;
             files.iter().for_each(|file| program.tell(&format!("node {}", file.display())));
             Ok(program)
         };

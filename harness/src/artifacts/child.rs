@@ -3,9 +3,9 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -21,12 +21,16 @@ use crate::runtime::inherited;
 /// The pause between two looks at something that is waited for.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How long it may take to take away what is left of a program.
+const REMOVAL: Duration = Duration::from_secs(30);
+
 /// A running program whose output goes to a log.
 #[derive(Debug)]
 pub(super) struct Program {
     name: String,
     child: Child,
     log: PathBuf,
+    taken_away_by: Option<Command>,
 }
 
 impl Program {
@@ -38,7 +42,13 @@ impl Program {
         command.stdin(Stdio::piped()).stdout(output).stderr(errors);
         let program = PathBuf::from(command.get_program());
         let child = command.spawn().map_err(at("run", &program))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), taken_away_by: None })
+    }
+
+    /// Lets this command take away what is left of it when it is dropped: what it runs may be no child of it.
+    pub(super) fn taken_away_by(mut self, command: Command) -> Self {
+        self.taken_away_by = Some(command);
+        self
     }
 
     /// Writes a line to its input.
@@ -89,6 +99,26 @@ impl Drop for Program {
         // Both fail only where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(command) = &mut self.taken_away_by {
+            // One that has ended by itself is gone already.
+            let _ = answer(command, REMOVAL);
+        }
+    }
+}
+
+/// What a command says, which is soon at its end and says little.
+///
+/// # Errors
+/// It cannot be run, or has not ended after `limit`; it is killed then.
+pub(super) fn answer(command: &mut Command, limit: Duration) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    match look_until(limit, LOOK_EVERY, || child.try_wait())? {
+        Some(_) => child.wait_with_output(),
+        None => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("it has not ended after {} s", limit.as_secs())))
+        }
     }
 }
 

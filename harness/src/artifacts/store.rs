@@ -17,11 +17,13 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::error::at;
 use super::{PrepareError, ProgressState, Reporter, child};
+use crate::attempts::look_until;
 pub(super) use location::location;
 use manifest::{Manifest, State};
 pub(super) use manifest::{hex, sha256};
@@ -212,12 +214,21 @@ impl Store {
             let entry = entry.map_err(at("read the cache directory", &self.root))?;
             if entry.file_name().to_string_lossy().starts_with(&building(key)) {
                 let path = entry.path();
-                remove_tree(&path).map_err(at("remove what an interrupted run left in", &path))?;
+                // What it ran may write on for a moment.
+                let removed = look_until(LEFT_LIMIT, child::LOOK_EVERY, || match remove_tree(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(None),
+                    removed => removed.map(Some),
+                });
+                let removed = removed.and_then(|removed| removed.ok_or(io::ErrorKind::DirectoryNotEmpty.into()));
+                removed.map_err(at("remove what an interrupted run left in", &path))?;
             }
         }
         Ok(())
     }
 }
+
+/// How long what an interrupted run has left may resist.
+const LEFT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Begins the name of a directory in which an entry is built.
 const BUILDING: &str = ".building-";

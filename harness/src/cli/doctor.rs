@@ -6,11 +6,10 @@ use std::process::{Command, ExitCode};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use greenroom::artifacts::{self, PrepareOptions};
+use greenroom::artifacts::{self, PrepareOptions, Within};
 use greenroom::docker::{self, Engine, EngineError};
 use greenroom::plan::Runtime;
 use greenroom::supervisor::state::Workspace;
-use greenroom::toolchain::HeldImage;
 use nix::sys::statvfs::statvfs;
 
 use super::{answer, say};
@@ -58,7 +57,7 @@ pub(super) fn run(runtime: Runtime) -> anyhow::Result<ExitCode> {
         let held = if images.is_ok() { held() } else { None };
         findings.push(Finding { what: "images", found: images });
         if let Some(image) = held {
-            findings.push(Finding { what: "CRIU", found: restorer(Some((&image, &docker::host()))) });
+            findings.push(Finding { what: "CRIU", found: restorer(Some(&image)) });
         }
     }
     let mut table = Table::new();
@@ -113,8 +112,8 @@ fn java_compiler() -> Result<String, String> {
         .map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))
 }
 
-/// Whether brokers are restored from a checkpoint, here or in an image of the engine at this host. They need not be.
-fn restorer(image: Option<(&HeldImage, &str)>) -> Result<String, String> {
+/// Whether brokers are restored from a checkpoint, here or in an image. They need not be.
+fn restorer(image: Option<&Within>) -> Result<String, String> {
     match artifacts::restorer(image).map_err(|error| greenroom::report::chain(&error).replace('\n', "; "))? {
         Ok(criu) => Ok(format!("{} (brokers begin as copies, in half the time)", criu.display())),
         Err(why) => Ok(format!("not used: {why} (brokers begin cold, which takes twice as long)")),
@@ -238,7 +237,7 @@ fn images() -> Result<String, String> {
 }
 
 /// The image of ours that brokers run in.
-fn held() -> Option<HeldImage> {
+fn held() -> Option<Within> {
     let mut toolchain =
         artifacts::prepare(&PrepareOptions { offline: true, runtime: Runtime::Docker }, &mut |_| {}).ok()?;
     toolchain.images = docker::pinned::chosen(&Workspace::here().ok()?.root).ok()?;

@@ -274,7 +274,7 @@ pub(super) fn prepare(offline: bool, runtime: Runtime) -> anyhow::Result<Toolcha
 async fn put_into_containers(toolchain: &mut Toolchain, workspace: &Workspace) -> anyhow::Result<()> {
     toolchain.images = pinned::chosen(&workspace.root)?;
     let tell = |progress| say(&told(&progress));
-    toolchain.kafka.start = docker::brokers::begin(docker::host(), toolchain, tell).await?;
+    toolchain.kafka.start = docker::brokers::begin(&docker::host(), toolchain, tell).await?;
     Ok(())
 }
 

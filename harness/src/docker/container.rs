@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::AsyncWrite;
 
+use crate::node::UNCONFINED;
 use crate::runtime::{self, SUPERVISOR_VARIABLE};
 
 /// Bears the id of the environment that a container belongs to.
@@ -25,6 +26,9 @@ pub(super) const ENVIRONMENT_LABEL: &str = "greenroom.environment";
 pub(super) const HOUSE_LABEL: &str = "greenroom.house";
 /// Bears the identity of that supervisor: others live in the same directory after it.
 pub(super) const SUPERVISOR_LABEL: &str = "greenroom.supervisor";
+
+/// Bears the process that made a container, as [`FirstProcess::told`], where no supervisor did.
+pub(super) const MAKER_LABEL: &str = "greenroom.maker";
 
 /// Where a container looks for who there is.
 const USERS: &str = "/etc/passwd";
@@ -119,6 +123,17 @@ impl FirstProcess {
         self.runs() && runtime::carries(self.pid, SUPERVISOR_VARIABLE, supervisor)
     }
 
+    /// How a label names it.
+    fn told(self) -> String {
+        format!("{} {}", self.pid, self.started)
+    }
+
+    /// The process that a label names, whether it runs or not.
+    pub(super) fn from_label(label: &str) -> Option<Self> {
+        let (pid, started) = label.split_once(' ')?;
+        Some(Self { pid: pid.parse().ok()?, started: started.parse().ok()? })
+    }
+
     /// Whether it has not ended.
     pub(super) fn runs(self) -> bool {
         Self::of(self.pid).is_some_and(|found| found.started == self.started)
@@ -132,6 +147,12 @@ impl FirstProcess {
     }
 }
 
+/// The label of a container that this process makes by the engine's command.
+pub(super) fn made_by_this() -> String {
+    let own = i32::try_from(std::process::id()).ok().and_then(FirstProcess::of);
+    format!("{MAKER_LABEL}={}", own.map(FirstProcess::told).unwrap_or_default())
+}
+
 /// What the engine is told to make.
 pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
     let mount = |path: &Path, at: &Path, read_only| {
@@ -143,8 +164,7 @@ pub(super) fn body(container: &Container<'_>) -> ContainerCreateBody {
     mounts.extend(container.users.map(|path| mount(path, Path::new(USERS), true)));
     let mut host = HostConfig { auto_remove: Some(true), mounts: Some(mounts), ..HostConfig::default() };
     if container.makes_namespaces {
-        // As free as a process of the same user outside, and no freer: no capability is added.
-        host.security_opt = Some(["seccomp=unconfined", "apparmor=unconfined"].map(str::to_owned).to_vec());
+        host.security_opt = Some(UNCONFINED.map(str::to_owned).to_vec());
         // A `/proc` of its own shall not show what the engine has hidden here, so nothing may be hidden.
         (host.masked_paths, host.readonly_paths) = (Some(Vec::new()), Some(Vec::new()));
     }

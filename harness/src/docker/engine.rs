@@ -1,6 +1,6 @@
 //! What this project asks of a container engine: is it there, has it an image, build one, run containers, end them.
 //!
-//! Every container bears two labels, and none without them is ever touched.
+//! Every container bears labels that say whose it is, and none without them is ever touched.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::attempts::Attempts;
 
 use super::container::{
-    self, Container, ENVIRONMENT_LABEL, FirstProcess, HOUSE_LABEL, Held, Running, SUPERVISOR_LABEL,
+    self, Container, ENVIRONMENT_LABEL, FirstProcess, HOUSE_LABEL, Held, MAKER_LABEL, Running, SUPERVISOR_LABEL,
 };
 use super::error::{API_MIN, EngineError, failed, missing_or_failed, unreachable};
 use super::host::{Listens, host, told};
@@ -362,7 +362,8 @@ impl Engine {
         self.docker.list_containers(Some(options)).await.map_err(failed("list containers"))
     }
 
-    /// Removes the containers of supervisors that are dead, as told by the house they lived in and their identity.
+    /// Removes the containers of supervisors that are dead, as told by the house they lived in and their identity, and
+    /// those in which somebody who is dead was making a checkpoint.
     ///
     /// # Errors
     /// The engine does not answer.
@@ -372,6 +373,13 @@ impl Engine {
             let house = label(HOUSE_LABEL).map(PathBuf::from);
             let supervisor = label(SUPERVISOR_LABEL).unwrap_or_default();
             if let (Some(id), true) = (&found.id, house.is_some_and(|house| is_dead(&house, &supervisor))) {
+                self.remove(id).await;
+            }
+        }
+        for found in self.labelled(MAKER_LABEL).await? {
+            let label = found.labels.as_ref().and_then(|labels| labels.get(MAKER_LABEL));
+            let runs = label.and_then(|label| FirstProcess::from_label(label)).is_some_and(FirstProcess::runs);
+            if let (Some(id), false) = (&found.id, runs) {
                 self.remove(id).await;
             }
         }

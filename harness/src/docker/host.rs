@@ -45,6 +45,14 @@ pub fn host() -> String {
     std::env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty()).unwrap_or_else(|| SOCKET.to_owned())
 }
 
+/// The same place as the engine's command takes it, which does not know all that `DOCKER_HOST` may say to us.
+pub(super) fn for_its_command(host: &str) -> Result<String, EngineError> {
+    Ok(match Listens::at(host)? {
+        Listens::Socket(path) => format!("unix://{path}"),
+        Listens::Port(port) => format!("tcp://{port}"),
+    })
+}
+
 /// Where an engine is, for a person: the place, and who named it.
 pub(super) fn told(host: &str, at: Listens<'_>) -> String {
     let said = if host == SOCKET { String::new() } else { format!(" ({HOST_VARIABLE} says so)") };
@@ -66,6 +74,8 @@ mod tests {
         ] {
             assert_eq!(Listens::at(host).expect(host), expected);
         }
+        assert_eq!(for_its_command("http://localhost:2375/").expect("it is here"), "tcp://localhost:2375");
+        assert_eq!(for_its_command(SOCKET).expect("it is here"), SOCKET);
         for host in ["tcp://10.0.0.7:2375", "tcp://build.example:2375", "tcp://127.0.0.1", "ssh://me@build", "nonsense"]
         {
             let error = Listens::at(host).expect_err(host);

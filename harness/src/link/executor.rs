@@ -5,6 +5,7 @@
 //! small ones, and takes the processor from the client that is writing and from the broker that is reading.
 
 use std::io;
+use std::sync::mpsc;
 use std::thread;
 
 use thread_priority::{
@@ -28,10 +29,14 @@ impl Executor {
     /// # Errors
     /// No thread, or nothing that waits for sockets, can be made.
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (ends, ended) = oneshot::channel();
+        let (made, making) = mpsc::channel();
         thread::Builder::new().name("links".to_owned()).spawn(move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(made.send(Err(error))),
+            };
+            let _ = made.send(Ok(runtime.handle().clone()));
             let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
             // Where that is forbidden, links cost more and do the same.
             if let Ok(as_nice_as_others) = AS_NICE_AS_OTHERS.try_into() {
@@ -39,6 +44,7 @@ impl Executor {
             }
             let _ = runtime.block_on(ended);
         })?;
+        let handle = making.recv().map_err(io::Error::other)??;
         Ok(Self { handle, _ends: ends })
     }
 }

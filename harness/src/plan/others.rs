@@ -79,7 +79,7 @@ fn into(part: Part, image: &PartImage, command: Vec<String>, reads: Vec<PathBuf>
         digest: image.digest.clone(),
         kind: ImageKind::Others,
         reads,
-        makes_namespaces: false,
+        restores_in: None,
     };
     Part { version: image.name.clone(), container: Some(container), command, input: Vec::new(), ..part }
 }

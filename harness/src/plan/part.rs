@@ -68,7 +68,7 @@ fn brokers(name: &str, ids: &[u16], kafka: &KafkaSpec, meeting: Ipv4Addr, toolch
         Some(checkpoint) => {
             if let Some(container) = &mut container {
                 container.reads = checkpoint.reads();
-                container.makes_namespaces = true;
+                container.restores_in = checkpoint.image.as_ref().map(|image| image.id.clone());
             }
             let command = node::restore_command(checkpoint, &site.directory, &log(site, &format!("{name}-restored")));
             (", from a checkpoint", command, properties.iter().map(|file| format!("node {file}")).collect())
@@ -195,7 +195,7 @@ pub(super) fn container(program: &ProgramSpec, toolchain: &Toolchain, site: &Sit
     match (&program.image, &program.binary) {
         (Some(image), _) => {
             let (digest, kind, reads) = (None, ImageKind::Service, Vec::new());
-            Some(PlannedContainer { image: image.clone(), digest, kind, reads, makes_namespaces: false })
+            Some(PlannedContainer { image: image.clone(), digest, kind, reads, restores_in: None })
         }
         (None, Some(_)) => Some(PlannedContainer::built(images::redis(toolchain), vec![site.binaries.clone()])),
         (None, None) => None,

@@ -135,7 +135,8 @@ fn brokers_are_restored_where_there_is_a_checkpoint() {
     let restored = restored.part("kafka").expect("it has brokers");
     assert_eq!((&restored.command, &restored.input), (&brokers.command, &brokers.input));
     let container = restored.container.as_ref().expect("it runs in one");
-    assert!(container.makes_namespaces && container.reads.iter().any(|path| path.ends_with("checkpoint/images")));
+    assert_eq!(container.restores_in.as_deref(), Some("sha256:1"));
+    assert!(container.reads.iter().any(|path| path.ends_with("checkpoint/images")));
     let here = planned(&spec, &toolchain, site());
     assert!(here.part("kafka").is_some_and(|brokers| brokers.input.is_empty()), "made in an image");
     toolchain.images.kafka =

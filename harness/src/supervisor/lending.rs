@@ -21,7 +21,7 @@ use crate::report::Problem;
 use crate::runtime::StartError;
 use crate::spec::Links;
 
-/// How long a client that reads nothing can keep its environment from its end.
+/// How long a client that does not hear of the end can keep its environment from it.
 const TOLD_LIMIT: Duration = Duration::from_millis(100);
 
 /// What a client has said, or why it was not understood.

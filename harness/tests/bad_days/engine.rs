@@ -4,6 +4,7 @@
 //! Method: between the supervisor and the real engine stands a door of the test's own, which can answer in its place or
 //! close. Where environments are processes there is no engine, and nothing to see: `cargo xtask test --runtime docker`.
 
+mod checkpoints;
 mod others;
 mod own;
 

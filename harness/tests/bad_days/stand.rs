@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use greenroom::artifacts::{self, PrepareOptions};
 use greenroom::docker;
 use greenroom::environment::chosen_runtime;
-use greenroom::plan::{Plan, Scope};
+use greenroom::plan::{Plan, Runtime, Scope};
 use greenroom::runtime::{self, ENVIRONMENT_VARIABLE, SUPERVISOR_VARIABLE};
 use greenroom::spec::{self, Spec};
 use greenroom::supervisor::client::{self, ClientError, Connection, Lease};
 use greenroom::supervisor::protocol::Order;
 use greenroom::supervisor::state::{House, Workspace};
-use greenroom::toolchain::Toolchain;
+use greenroom::toolchain::{Start, Toolchain};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -37,6 +37,15 @@ pub(crate) struct Stand {
     base: Arc<tempfile::TempDir>,
     pub(crate) workspace: Workspace,
     pub(crate) toolchain: Toolchain,
+}
+
+/// In containers. On a thread of its own: whoever asks may be in the middle of an executor, which allows no other one.
+fn how_brokers_begin(toolchain: &Toolchain) -> Start {
+    let begin = || {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an executor");
+        executor.block_on(docker::brokers::begin(&docker::host(), toolchain, |_| {})).expect("it can be told")
+    };
+    std::thread::scope(|scope| scope.spawn(begin).join().expect("it does not panic"))
 }
 
 impl Stand {
@@ -63,7 +72,10 @@ impl Stand {
         let workspace = Workspace::with_base(root, base.path()).expect("a workspace");
         let runtime = chosen_runtime().expect("a runtime");
         let options = PrepareOptions { runtime, ..PrepareOptions::default() };
-        let toolchain = artifacts::prepare(&options, &mut |_| {}).expect("the artifacts");
+        let mut toolchain = artifacts::prepare(&options, &mut |_| {}).expect("the artifacts");
+        if runtime == Runtime::Docker {
+            toolchain.kafka.start = how_brokers_begin(&toolchain);
+        }
         Self { base: Arc::new(base), workspace, toolchain }
     }
 

@@ -115,7 +115,7 @@ impl Ground {
 async fn look_up(offline: bool, runtime: Runtime) -> anyhow::Result<Toolchain> {
     let mut toolchain = artifacts::prepare(&PrepareOptions { offline, runtime }, &mut |_| {})?;
     if runtime == Runtime::Docker {
-        toolchain.kafka.start = docker::brokers::begin(docker::host(), &toolchain, |_| {}).await?;
+        toolchain.kafka.start = docker::brokers::begin(&docker::host(), &toolchain, |_| {}).await?;
     }
     Ok(toolchain)
 }

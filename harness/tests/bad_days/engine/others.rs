@@ -18,11 +18,11 @@ use crate::crowd::docker;
 use crate::stand::{GONE, INFRASTRUCTURE, REDIS_ONLY, Stand, becomes_empty, complaint, processes_of};
 
 /// An image that is made here. Removed when dropped.
-struct Made(String);
+pub(super) struct Made(String);
 
 impl Made {
     /// Builds it over one of ours.
-    fn over(ours: &str, name: &str, lines: &str) -> Self {
+    pub(super) fn over(ours: &str, name: &str, lines: &str) -> Self {
         let made = Self(format!("others/{name}:{}", std::process::id()));
         let mut building = Command::new("docker")
             .args(["build", "--quiet", "--tag", &made.0, "-"])
@@ -35,6 +35,10 @@ impl Made {
         drop(dockerfile);
         assert!(building.wait().expect("it ends").success(), "{} is built", made.0);
         made
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0
     }
 
     fn chosen(&self) -> Option<PartImage> {
