@@ -106,11 +106,11 @@ struct EngineHolds(BTreeSet<String>);
 
 impl EngineHolds {
     fn now(stand: &Stand) -> Self {
-        let label = "{{.Label \"greenroom.house\"}}";
+        let label = "{{.Label \"greenroom.house\"}}{{.Label \"greenroom.maker\"}}";
         let containers =
             docker(&["ps", "--all", "--format", &format!("{label} container {{{{.Names}}}} {{{{.State}}}}")]);
         let own = stand.path().display().to_string();
-        // Without our label, the line begins with a space.
+        // Without a label of ours, the line begins with a space.
         let containers = containers.lines().filter(|line| line.starts_with(' ') || line.starts_with(&own));
         let mut holds: BTreeSet<String> = containers.map(str::to_owned).collect();
         for question in [
