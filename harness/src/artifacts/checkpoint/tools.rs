@@ -75,8 +75,10 @@ impl Tools {
             }
             Some(named) => Some(named.to_owned()),
             None => child::find_program("criu").or_else(|| {
-                let those = OF_THE_SYSTEM.into_iter().map(|directory| Path::new(directory).join("criu"));
-                those.into_iter().find(|path| is_program(path))
+                OF_THE_SYSTEM
+                    .into_iter()
+                    .map(|directory| Path::new(directory).join("criu"))
+                    .find(|path| is_program(path))
             }),
         };
         let Some(criu) = criu else { return Ok(Err("there is no `criu` (4.0 or later)".to_owned())) };
