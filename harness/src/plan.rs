@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: the machine. Nothing here reads a file, a port or the clock.
 
+mod container;
 mod database_url;
 mod others;
 mod part;
@@ -19,10 +20,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::docker::images::Image;
 use crate::link::PlannedLink;
 use crate::spec::{Layout, Links, ProgramSpec, Spec, meaningless};
 use crate::toolchain::Toolchain;
+pub use container::{ImageKind, PlannedContainer};
 pub(crate) use part::{CONTROLLER_PORT_OFFSET, is_instance_of};
 use template::Names;
 
@@ -92,19 +93,6 @@ impl Site {
             Network::Machine => self.backstage,
             Network::Containers => Ipv4Addr::UNSPECIFIED,
         }
-    }
-
-    /// The container of a broker or a store.
-    pub(crate) fn contained(&self, image: Image) -> Option<PlannedContainer> {
-        let container = PlannedContainer::built(image, Vec::new());
-        (self.runtime == Runtime::Docker).then_some(container)
-    }
-}
-
-impl PlannedContainer {
-    /// Of an image that is built here.
-    fn built(image: Image, reads: Vec<PathBuf>) -> Self {
-        Self { image: image.name, digest: None, kind: ImageKind::Built, reads, restores_in: None }
     }
 }
 
@@ -177,35 +165,6 @@ pub struct Part {
     pub directory: PathBuf,
     /// File that takes its standard output and error.
     pub log: PathBuf,
-}
-
-/// The container of a part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlannedContainer {
-    /// Its image.
-    pub image: String,
-    /// What the image must hold, as `sha256:…`; anything, where absent.
-    pub digest: Option<String>,
-    /// Whose the image is.
-    pub kind: ImageKind,
-    /// Directories and files of this machine that it reads at the same paths, beside the environment's own, which it
-    /// writes too.
-    pub reads: Vec<PathBuf>,
-    /// The id of its image where a checkpoint is restored that was made in just that one. What restores it makes
-    /// namespaces of its own, which an engine forbids where it is not told otherwise.
-    pub restores_in: Option<String>,
-}
-
-/// Whose an image is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageKind {
-    /// Built here, of what this machine has prepared.
-    Built,
-    /// Made by others; a broker or a store runs in it as the plan says.
-    Others,
-    /// Somebody else's service: the image says by itself what runs, as whom and where.
-    Service,
 }
 
 /// What a part is; decides how it is known to be ready and how it ends.

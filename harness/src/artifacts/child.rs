@@ -22,7 +22,7 @@ use crate::runtime::inherited;
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long it may take to take away what is left of a program.
-const REMOVAL: Duration = Duration::from_secs(30);
+pub(super) const REMOVAL: Duration = Duration::from_secs(30);
 
 /// A running program whose output goes to a log.
 #[derive(Debug)]

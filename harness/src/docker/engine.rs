@@ -1,24 +1,25 @@
-//! What this project asks of a container engine: is it there, has it an image, build one, run containers, end them.
+//! What this project asks of a container engine: is it there, run containers, end them; and, in `images`, has it an image,
+//! fetch one, build one.
 //!
 //! Every container bears labels that say whose it is, and none without them is ever touched.
 
+mod images;
+
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
-use bollard::models::{ContainerSummary, ImageInspect};
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
-    AttachContainerOptions, BuildImageOptions, CreateContainerOptions, CreateImageOptions, ListContainersOptions,
-    RemoveContainerOptions, StartContainerOptions, TagImageOptions, WaitContainerOptions,
+    AttachContainerOptions, CreateContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    StartContainerOptions, WaitContainerOptions,
 };
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 
 use crate::attempts::Attempts;
@@ -28,17 +29,9 @@ use super::container::{
 };
 use super::error::{API_MIN, EngineError, failed, missing_or_failed, unreachable};
 use super::host::{Listens, host, told};
-use super::recipe::Recipe;
-use crate::supervisor::state::short_hash;
 
-/// The argument of every Dockerfile of ours that names the base.
-const BASE_ARGUMENT: &str = "BASE_IMAGE";
-/// Bears the [`Recipe`] that an image was built by.
-const BASE_LABEL: &str = "greenroom.base";
 /// How long the engine may take for one answer, in seconds.
 const ANSWER_LIMIT_S: u64 = 120;
-/// How long it may take to have a whole image, which a slow disk or a slow line needs: it answers when it has it.
-const IMAGE_LIMIT: Duration = Duration::from_mins(30);
 /// How long the containers of an environment may take to go.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// How long the process of a first container may take to be seen: the engine tells its id before it is the program.
@@ -92,138 +85,6 @@ impl Engine {
     pub async fn version(&self) -> Result<String, EngineError> {
         let version = self.docker.version().await.map_err(failed("tell its version"))?;
         Ok(format!("{}, API {}", version.version.unwrap_or_default(), self.docker.client_version()))
-    }
-
-    /// Whether it has an image.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn has(&self, image: &str) -> Result<bool, EngineError> {
-        Ok(self.inspect(image).await?.is_some())
-    }
-
-    /// The id of an image, if it has it.
-    pub(super) async fn id_of(&self, image: &str) -> Result<Option<String>, EngineError> {
-        Ok(self.inspect(image).await?.and_then(|found| found.id))
-    }
-
-    /// Makes sure that it has the image of a part, and that this is the one of the digest, where one is given; answers
-    /// with a digest by which it is known here.
-    ///
-    /// # Errors
-    /// It has none, or another one; or it does not answer.
-    pub async fn holds(&self, part: &str, image: &str, digest: Option<&str>) -> Result<String, EngineError> {
-        let found = self.inspect(image).await?;
-        let missing = || EngineError::NoImage { image: image.to_owned(), part: Some(part.to_owned()) };
-        let found = found.ok_or_else(missing)?;
-        let given = found.repo_digests.unwrap_or_default();
-        let repository = image.rsplit_once(':').map_or(image, |(repository, _)| repository);
-        // Its own registry's digest is the one to pin; other repositories give it others.
-        let (own, others): (Vec<_>, Vec<_>) =
-            given.iter().filter_map(|name| name.split_once('@')).partition(|(name, _)| *name == repository);
-        let digests = own.into_iter().chain(others).map(|(_, digest)| digest.to_owned());
-        let mut known: Vec<String> = digests.chain(found.id).collect();
-        known.dedup();
-        match digest {
-            Some(wanted) if known.iter().all(|one| one != wanted) => Err(EngineError::OtherImage {
-                image: image.to_owned(),
-                part: part.to_owned(),
-                wanted: wanted.to_owned(),
-                found: known.join(", "),
-            }),
-            Some(wanted) => Ok(wanted.to_owned()),
-            None => Ok(known.swap_remove(0)),
-        }
-    }
-
-    /// Fetches an image from its registry, by its digest where one is given, and answers with the digest that the
-    /// registry gives it; `step` hears what the engine says.
-    ///
-    /// # Errors
-    /// The registry cannot be reached or has no such image, or the engine does not answer.
-    pub async fn pull(
-        &self,
-        repository: &str,
-        tag: &str,
-        digest: Option<&str>,
-        mut step: impl FnMut(&str),
-    ) -> Result<Option<String>, EngineError> {
-        let from = digest.map_or_else(|| format!("{repository}:{tag}"), |digest| format!("{repository}@{digest}"));
-        let options = CreateImageOptions { from_image: Some(from.clone()), ..CreateImageOptions::default() };
-        let docker = self.docker.clone().with_timeout(IMAGE_LIMIT);
-        let mut pulling = std::pin::pin!(docker.create_image(Some(options), None, None));
-        let mut given = None;
-        while let Some(told) = pulling.next().await {
-            let told = told.map_err(failed(&format!("fetch the image {from}")))?;
-            // Every layer tells of every piece of it; only what stands for itself is of interest.
-            let Some(line) = told.status.filter(|_| told.id.is_none()) else { continue };
-            step(&line);
-            given = line.strip_prefix("Digest: ").map(str::to_owned).or(given);
-        }
-        if digest.is_some() {
-            let named = TagImageOptions { repo: Some(repository.to_owned()), tag: Some(tag.to_owned()) };
-            self.docker.tag_image(&from, Some(named)).await.map_err(failed(&format!("name the image {from}")))?;
-        }
-        Ok(given)
-    }
-
-    /// Whether it has an image that was built over this base, as the base is now, by this Dockerfile.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn has_built(&self, image: &str, base: &str, dockerfile: &str) -> Result<bool, EngineError> {
-        let labels = self.inspect(image).await?.and_then(|found| found.config?.labels);
-        let recipe = self.recipe(base, dockerfile).await?;
-        Ok(labels.is_some_and(|labels| labels.get(BASE_LABEL).is_some_and(|label| recipe.made(label))))
-    }
-
-    /// What an image would be built by.
-    pub(super) async fn recipe(&self, base: &str, dockerfile: &str) -> Result<Recipe, EngineError> {
-        let base_id = self.inspect(base).await?.and_then(|found| found.id);
-        Ok(Recipe { base: base.to_owned(), dockerfile: short_hash(OsStr::new(dockerfile)), base_id })
-    }
-
-    /// What the engine knows of an image, if there is one.
-    async fn inspect(&self, image: &str) -> Result<Option<ImageInspect>, EngineError> {
-        match self.docker.inspect_image(image).await {
-            Ok(found) => Ok(Some(found)),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(source) => Err(EngineError::Failed { action: format!("look for the image {image}"), source }),
-        }
-    }
-
-    /// Builds an image by its recipe from a context, a tar archive with a `Dockerfile` that reads these arguments and
-    /// [`BASE_ARGUMENT`]; `step` hears what the engine says.
-    ///
-    /// # Errors
-    /// The context cannot be read, or a step failed.
-    pub(super) async fn build(
-        &self,
-        image: &str,
-        recipe: &Recipe,
-        mut arguments: HashMap<String, String>,
-        context: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
-        mut step: impl FnMut(&str),
-    ) -> Result<(), EngineError> {
-        arguments.insert(BASE_ARGUMENT.to_owned(), recipe.base.clone());
-        let options = BuildImageOptions {
-            dockerfile: "Dockerfile".to_owned(),
-            t: Some(image.to_owned()),
-            labels: Some(HashMap::from([(BASE_LABEL.to_owned(), recipe.to_string())])),
-            buildargs: Some(arguments),
-            rm: true,
-            forcerm: true,
-            ..BuildImageOptions::default()
-        };
-        let docker = self.docker.clone().with_timeout(IMAGE_LIMIT);
-        let mut building = std::pin::pin!(docker.build_image(options, None, Some(bollard::body_try_stream(context))));
-        while let Some(told) = building.next().await {
-            let told = told.map_err(failed(&format!("build the image {image}")))?;
-            if let Some(line) = told.stream.as_deref().map(str::trim).filter(|line| !line.is_empty()) {
-                step(line);
-            }
-        }
-        Ok(())
     }
 
     /// Makes sure that users of its containers are those of this machine: they work in the environment's directory.

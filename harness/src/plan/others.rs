@@ -74,13 +74,8 @@ pub(super) fn redis(part: Part, settings: Vec<String>, toolchain: &Toolchain, si
 }
 
 fn into(part: Part, image: &PartImage, command: Vec<String>, reads: Vec<PathBuf>) -> Part {
-    let container = PlannedContainer {
-        image: image.name.clone(),
-        digest: image.digest.clone(),
-        kind: ImageKind::Others,
-        reads,
-        restores_in: None,
-    };
+    let of_others = PlannedContainer::of(image.name.clone(), ImageKind::Others);
+    let container = PlannedContainer { digest: image.digest.clone(), reads, ..of_others };
     Part { version: image.name.clone(), container: Some(container), command, input: Vec::new(), ..part }
 }
 

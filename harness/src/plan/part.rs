@@ -193,11 +193,11 @@ pub(super) fn redis(redis: &RedisSpec, toolchain: &Toolchain, site: &Site) -> Pa
 /// command of this machine.
 pub(super) fn container(program: &ProgramSpec, toolchain: &Toolchain, site: &Site) -> Option<PlannedContainer> {
     match (&program.image, &program.binary) {
-        (Some(image), _) => {
-            let (digest, kind, reads) = (None, ImageKind::Service, Vec::new());
-            Some(PlannedContainer { image: image.clone(), digest, kind, reads, restores_in: None })
+        (Some(image), _) => Some(PlannedContainer::of(image.clone(), ImageKind::Service)),
+        (None, Some(_)) => {
+            let reads = vec![site.binaries.clone()];
+            Some(PlannedContainer { reads, ..PlannedContainer::built(images::redis(toolchain)) })
         }
-        (None, Some(_)) => Some(PlannedContainer::built(images::redis(toolchain), vec![site.binaries.clone()])),
         (None, None) => None,
     }
 }

@@ -24,8 +24,6 @@ const OF_THE_SYSTEM: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
 const VERSION_MIN: u16 = 4;
 /// How long a question to a program may take, also where a container is made for it.
 const QUESTION: Duration = Duration::from_secs(60);
-/// How long it may take to take a container away.
-const REMOVAL: Duration = Duration::from_secs(30);
 /// What `docker run` ends with where the image has no such program.
 const NO_PROGRAM: i32 = 127;
 
@@ -146,7 +144,7 @@ impl Tools {
         let Job { mut command, taken_away_by } = self.job(program, &[]);
         let answer = child::answer(command.args(arguments), QUESTION).map_err(at("run", program));
         if let (Err(_), Some(mut command)) = (&answer, taken_away_by) {
-            let _ = child::answer(&mut command, REMOVAL);
+            let _ = child::answer(&mut command, child::REMOVAL);
         }
         answer
     }
